@@ -1,0 +1,238 @@
+"""The six tidy tables of the project: their schemas, and reading and writing them as parquet.
+
+============  ==========================================================  =====================================
+table         key (unique)                                                values
+============  ==========================================================  =====================================
+runs          run                                                         suite, condition, seeds, size, steps
+quality       run, checkpoint, metric                                     score (corpus level)
+sentences     sentence                                                    language, lengths in tokens
+translations  run, checkpoint, sentence                                   chrf, bleu, nll, tokens, comet
+measurements  run, checkpoint, target, sentence, layer, by, term          the four indicators, tokens
+trajectories  run, checkpoint, target, layer, by, term                    the four indicators (corpus means)
+============  ==========================================================  =====================================
+
+``checkpoint`` is the training step. A number is finite or explicitly missing, never infinite: the cosine of a
+zero vector is missing. A table is either one parquet file or a folder with one file a run.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from addends.errors import DataError, InputError
+
+INDICATORS = ("importance", "cosine", "norm_ratio", "distance")
+TARGETS = ("own", "reference")
+METHODS = ("sublayer", "token")
+METRICS = ("bleu", "chrf", "comet")
+
+_finite = pa.Check(lambda values: np.isfinite(values.astype("float64")), name="finite", error="is infinite")
+
+
+def _text(*allowed: str) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(allowed) if allowed else None, coerce=True)
+
+
+def _count(nullable: bool = False) -> pa.Column:
+    dtype = "Int64" if nullable else "int64"
+    return pa.Column(dtype, pa.Check.ge(0), nullable=nullable, coerce=True)
+
+
+def _number(required: bool = True) -> pa.Column:
+    return pa.Column("float32", _finite, nullable=True, coerce=True, required=required)
+
+
+def _schema(key: tuple[str, ...], columns: dict[str, pa.Column]) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, unique=list(key), strict=True, ordered=False)
+
+
+_indicators = {name: _number() for name in INDICATORS}
+
+SCHEMAS: dict[str, pa.DataFrameSchema] = {
+    "runs": _schema(
+        ("run",),
+        {
+            "run": _text(),
+            "suite": _text(),
+            "condition": _text(),
+            "init_seed": _count(nullable=True),
+            "order_seed": _count(nullable=True),
+            "dropout_seed": _count(nullable=True),
+            "languages": _text(),
+            "layers": _count(),
+            "dim": _count(nullable=True),
+            "parameters": _count(nullable=True),
+            "steps": _count(),
+        },
+    ),
+    "quality": _schema(
+        ("run", "checkpoint", "metric"),
+        {"run": _text(), "checkpoint": _count(), "metric": _text(*METRICS), "score": _number()},
+    ),
+    "sentences": _schema(
+        ("sentence",),
+        {
+            "sentence": _text(),
+            "language": _text(),
+            "source_tokens": _count(nullable=True),
+            "target_tokens": _count(nullable=True),
+        },
+    ),
+    "translations": _schema(
+        ("run", "checkpoint", "sentence"),
+        {
+            "run": _text(),
+            "checkpoint": _count(),
+            "sentence": _text(),
+            "chrf": _number(),
+            "bleu": _number(),
+            "nll": _number(),
+            "tokens": _count(nullable=True),
+            "comet": _number(required=False),
+        },
+    ),
+    "measurements": _schema(
+        ("run", "checkpoint", "target", "sentence", "layer", "by", "term"),
+        {
+            "run": _text(),
+            "checkpoint": _count(),
+            "target": _text(*TARGETS),
+            "sentence": _text(),
+            "layer": _count(),
+            "by": _text(*METHODS),
+            "term": _text(),
+            **_indicators,
+            "tokens": _count(nullable=True),
+        },
+    ),
+    "trajectories": _schema(
+        ("run", "checkpoint", "target", "layer", "by", "term"),
+        {
+            "run": _text(),
+            "checkpoint": _count(),
+            "target": _text(*TARGETS),
+            "layer": _count(),
+            "by": _text(*METHODS),
+            "term": _text(),
+            **_indicators,
+        },
+    ),
+}
+
+
+def key(table: str) -> list[str]:
+    """The columns whose values name one row of ``table``.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    return list(_schema_of(table).unique)
+
+
+def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.DataFrame:
+    """Check ``frame`` against the schema of ``table``; return it with the schema's types and column order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tidy rows.
+    table : str
+        One of ``SCHEMAS``.
+    origin : str
+        Where the rows come from, for the error's sake: a file's name.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or unknown, a key occurs twice, or a value is outside what the column allows.
+    """
+    schema = _schema_of(table)
+    try:
+        checked = schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases.drop_duplicates(["column", "check"]).head(5)
+        lines = [f"  column {case.column}: {case.check} (e.g. {case.failure_case!r})" for case in cases.itertuples()]
+        raise DataError(
+            f"{origin} does not hold a valid {table!r} table:\n"
+            + "\n".join(lines)
+            + f"\nIts columns are {list(schema.columns)}; its key, unique, is {schema.unique}."
+        ) from None
+    order = [name for name in schema.columns if name in checked.columns]
+    return checked[order].reset_index(drop=True)
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
+    """Write ``frame`` to ``path`` as parquet, checked against its schema, and atomically.
+
+    The rows are first written beside ``path`` and then moved over it: a killed process leaves the old file or
+    the new one, never half of one.
+
+    Raises
+    ------
+    DataError
+        If the rows break the schema.
+    """
+    path = Path(path)
+    checked = validate(frame, table, origin=f"The frame to be written to {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        checked.to_parquet(temporary, index=False, compression="zstd")
+        os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
+    """Read one table, from a parquet file or from a folder of parquet files (one a run), and check it.
+
+    Raises
+    ------
+    DataError
+        If there is nothing at ``path``, a file is truncated or no parquet, or rows break the schema; the message
+        names the file.
+    """
+    _schema_of(table)
+    path = Path(path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise DataError(f"No {table!r} table at {path}: a parquet file, or a folder of them, is wanted there.")
+    frames = [validate(_read_parquet(file), table, origin=str(file)) for file in files]
+    return frames[0] if len(frames) == 1 else validate(pd.concat(frames), table, origin=str(path))
+
+
+def read_suite(folder: str | os.PathLike, table: str) -> pd.DataFrame:
+    """Read ``table`` of the suite whose tables lie under ``folder`` (``data/european``, say).
+
+    Looks for ``folder/<table>.parquet``, then for the folder ``folder/<table>/``.
+    """
+    single = Path(folder) / f"{table}.parquet"
+    return read(single if single.exists() else Path(folder) / table, table)
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise DataError(
+            f"{file} cannot be read as parquet ({error}). It may be truncated: restore it from version control, or "
+            "delete it and run the command that makes it again."
+        ) from error
+
+
+def _schema_of(table: str) -> pa.DataFrameSchema:
+    if table not in SCHEMAS:
+        raise InputError(f"table={table!r} is not one of {tuple(SCHEMAS)}.")
+    return SCHEMAS[table]
