@@ -1,0 +1,103 @@
+"""Where results come from: the versions of the packages that made them, and the digests of the files they rest on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import pandas as pd
+from packaging.requirements import Requirement
+
+from addends.errors import DataError, InputError
+
+
+def versions(distribution: str = "addends") -> pd.DataFrame:
+    """The installed versions of ``distribution`` and of everything it names as a dependency.
+
+    The names are read from the distribution's own metadata, so that the table cannot fall behind pyproject.toml.
+
+    Parameters
+    ----------
+    distribution : str
+        An installed distribution.
+
+    Returns
+    -------
+    DataFrame
+        One row a package: ``package``, ``extra`` (the extra that asks for it, "base" where it is always installed),
+        ``version`` (missing where the extra is not installed). Python comes first, then the distribution itself,
+        then its dependencies by extra and name.
+
+    Raises
+    ------
+    InputError
+        If ``distribution`` is not installed.
+    """
+    try:
+        requirements = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(
+            f"distribution={distribution!r} is not installed here. Install it (for this project: `make env`), or name "
+            "one that `pip list` shows."
+        ) from None
+    extras = importlib.metadata.metadata(distribution).get_all("Provides-Extra") or []
+    rows = [("python", "base", platform.python_version()), (distribution, "base", _version_of(distribution))]
+    for extra in ["base", *extras]:
+        named = {one.name for one in map(Requirement, requirements) if _asked_by(one, extras) == extra}
+        rows += [(package, extra, _version_of(package)) for package in sorted(named, key=str.lower)]
+    return pd.DataFrame(rows, columns=["package", "extra", "version"])
+
+
+def hashes(folder: str | os.PathLike) -> pd.DataFrame:
+    """The SHA-256 digest and the size of every file under ``folder``.
+
+    Parameters
+    ----------
+    folder : path
+        Searched to any depth.
+
+    Returns
+    -------
+    DataFrame
+        One row a file, sorted by path: ``file`` (relative to ``folder``, with forward slashes), ``bytes``, ``sha256``
+        (64 hexadecimal digits).
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, or no file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {folder}. Give the folder that holds the files, such as the project's data/."
+        )
+    files = sorted((file.relative_to(folder).as_posix(), file) for file in folder.rglob("*") if file.is_file())
+    if not files:
+        raise DataError(f"The folder {folder} holds no file. Restore its files from version control.")
+    return pd.DataFrame(
+        [{"file": name, "bytes": file.stat().st_size, "sha256": _digest(file)} for name, file in files],
+        columns=["file", "bytes", "sha256"],
+    )
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _asked_by(requirement: Requirement, extras: list[str]) -> str | None:
+    """Which of ``extras`` brings ``requirement`` in; "base" if none is needed, None if this platform never does."""
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        return "base"
+    return next((extra for extra in extras if requirement.marker.evaluate({"extra": extra})), None)
