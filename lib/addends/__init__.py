@@ -1,1 +1,40 @@
-"""addends."""
+"""addends: Transformer states as exact sums of vectors, and what the sums tell.
+
+    model, tokenizer = addends.load("path/or/name")
+    batch = addends.encode(model, tokenizer, ["Il pleut."], ["It is raining."])
+    parts = addends.decompose(model, batch, by="sublayer")
+    addends.indicators(parts)
+
+Names are looked up when they are first used: importing the package, or its statistics, imports neither torch nor
+transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_WHERE = {
+    "load": "addends.decomposition.loading",
+    "encode": "addends.decomposition.batches",
+    "translate": "addends.decomposition.batches",
+    "Batch": "addends.decomposition.batches",
+    "decompose": "addends.decomposition.parts",
+    "indicators": "addends.decomposition.indicators",
+    "measure": "addends.runs.measure",
+}
+_MODULES = {"mixed": "addends.statistics.mixed"}
+
+__all__ = ["Batch", "decompose", "encode", "indicators", "load", "measure", "mixed", "translate"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'addends' has no attribute {name!r}; it has {__all__}.")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,137 @@
+"""Sentence pairs: reading them, holding some out, and keeping the held-out ones out of training.
+
+A corpus is a DataFrame with the columns ``sentence`` (an id: file and line), ``language`` (of the source side),
+``source`` and ``target`` (English). Two formats are read: tab-separated files, as Tatoeba's pairs are packaged by
+manythings.org/anki and by the Tatoeba Challenge, and the two parallel files of an OPUS release ("moses" format).
+
+References
+----------
+Tiedemann (2020), The Tatoeba Translation Challenge, WMT.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from addends.errors import DataError, InputError
+
+COLUMNS = ("sentence", "language", "source", "target")
+
+
+def data_folder() -> Path:
+    """The folder that holds ``corpora/`` and ``published/``, named by the environment variable ADDENDS_DATA.
+
+    Raises
+    ------
+    DataError
+        If the variable is not set or names no folder.
+    """
+    value = os.environ.get("ADDENDS_DATA")
+    if not value:
+        raise DataError(
+            "The environment variable ADDENDS_DATA is not set. Set it to a folder that holds corpora/train/*.tsv and "
+            "corpora/test/*.tsv (source, tab, English; one pair a line)."
+        )
+    folder = Path(value)
+    if not folder.is_dir():
+        raise DataError(f"ADDENDS_DATA={value!r} is no folder. Set it to one that holds corpora/ and published/.")
+    return folder
+
+
+def read_tsv(path: str | os.PathLike, language: str) -> pd.DataFrame:
+    """Read pairs from a tab-separated file: source, tab, English; further columns (attributions) are ignored.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not UTF-8, or has a line without a tab or with an empty side; the message names
+        the file and the line.
+    """
+    path = Path(path)
+    sources, targets = [], []
+    for number, line in _lines(path):
+        cells = line.split("\t")
+        if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
+            raise DataError(
+                f"{path}, line {number}: {line[:60]!r} is not 'source<TAB>English' with both sides filled. "
+                "Mend or remove that line."
+            )
+        sources.append(cells[0].strip())
+        targets.append(cells[1].strip())
+    return _frame(path.stem, language, sources, targets)
+
+
+def read_moses(source: str | os.PathLike, target: str | os.PathLike, language: str) -> pd.DataFrame:
+    """Read pairs from two parallel files, one sentence a line, as OPUS releases them in "moses" format.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, the two differ in their number of lines, or a line is empty; the message says which.
+    """
+    source, target = Path(source), Path(target)
+    sides = {path: [line.strip() for _, line in _lines(path)] for path in (source, target)}
+    if len(sides[source]) != len(sides[target]):
+        raise DataError(
+            f"{source} has {len(sides[source])} lines and {target} has {len(sides[target])}: parallel files have the "
+            "same number. Take both from the same release."
+        )
+    for path, lines in sides.items():
+        if "" in lines:
+            raise DataError(f"{path}, line {lines.index('') + 1} is empty. Remove it from both files.")
+    return _frame(source.name, language, sides[source], sides[target])
+
+
+def hold_out(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Draw ``count`` pairs at random, no two of which share a side, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        If there are fewer such pairs.
+    """
+    distinct = pairs[~pairs["source"].map(normal_form).duplicated() & ~pairs["target"].map(normal_form).duplicated()]
+    if not 0 < count <= len(distinct):
+        raise InputError(f"count={count}: between 1 and {len(distinct)} pairs with distinct sides can be held out.")
+    chosen = np.random.default_rng(seed).choice(len(distinct), size=count, replace=False)
+    return distinct.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def drop_overlap(pairs: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
+    """The pairs neither of whose sides, in `normal_form`, occurs in the held-out sample.
+
+    Sides are compared without case, punctuation and spacing, so that "Come in!" in training does not give away
+    "Come in." in the sample. How many pairs fell out is the difference of the two lengths.
+    """
+    sources = set(held_out["source"].map(normal_form))
+    targets = set(held_out["target"].map(normal_form))
+    clean = ~pairs["source"].map(normal_form).isin(sources) & ~pairs["target"].map(normal_form).isin(targets)
+    return pairs[clean].reset_index(drop=True)
+
+
+def normal_form(text: str) -> str:
+    """``text`` in NFKC without case, and of its characters only letters, marks and digits."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] in "LMN")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    if not path.exists():
+        raise DataError(f"{path} is missing. A UTF-8 text file with one pair, or one sentence, a line is wanted there.")
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                yield number, raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number} is not UTF-8 ({error}). Convert the file first.") from error
+
+
+def _frame(stem: str, language: str, sources: list[str], targets: list[str]) -> pd.DataFrame:
+    ids = [f"{stem}-{number:06d}" for number in range(1, len(sources) + 1)]
+    return pd.DataFrame({"sentence": ids, "language": language, "source": sources, "target": targets})

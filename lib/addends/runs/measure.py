@@ -1,0 +1,98 @@
+"""Measuring a model: indicators as means over each sentence's tokens, streamed, no vectors kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from addends.decomposition.batches import Batch, encode, translate
+from addends.decomposition.indicators import NAMES, of_vectors
+from addends.decomposition.parts import stream
+from addends.errors import InputError
+
+
+def measure(
+    model,
+    tokenizer,
+    sources: Sequence[str],
+    targets: Sequence[str] | None,
+    by: Sequence[str] = ("sublayer", "token"),
+    batch_size: int = 32,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The four indicators of every term in every sentence, as means over the sentence's real tokens.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Source sentences.
+    targets : sequence of str, or None
+        What the decoder reads: one reference a source, or None for the model's own greedy translations.
+    by : sequence of {"sublayer", "token"}
+        The methods.
+    batch_size : int
+        Sentences a forward pass. It changes speed and memory, not the numbers: sentences are batched by length.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        Tidy: sentence (its index in ``sources``), layer, by, term, importance, cosine, norm_ratio, distance, tokens
+        (how many were averaged). A cosine that no token of the sentence defines is missing.
+
+    Raises
+    ------
+    InputError
+        As `encode` and `decompose` do.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
+    if targets is not None and len(targets) != len(sources):
+        raise InputError(
+            f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
+        )
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    frames = []
+    for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):
+        chosen = order[start : start + batch_size]
+        own = [sources[index] for index in chosen]
+        if targets is None:
+            batch = translate(model, tokenizer, own)
+        else:
+            batch = encode(model, tokenizer, own, [targets[index] for index in chosen])
+        frame = measure_batch(model, batch, by)
+        frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
+        frames.append(frame)
+    return pd.concat(frames).sort_values(["sentence", "by", "layer", "term"], ignore_index=True)
+
+
+def measure_batch(model, batch: Batch, by: Sequence[str] = ("sublayer", "token")) -> pd.DataFrame:
+    """`measure` for sentences that are already a batch: the ids a model generated stay the ids it generated."""
+    tokens = batch.mask.sum(dim=1)  # (sentence,)
+    frames = []
+    for method in [by] if isinstance(by, str) else by:
+        terms, layers = stream(model, batch, method)
+        means = torch.stack([_sentence_means(vectors, state, batch.mask) for vectors, state in layers], dim=1)
+        index = pd.MultiIndex.from_product(  # means: (indicator, layer, term, sentence)
+            [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]
+        )
+        values = means.flatten(1).T.cpu().double().numpy()  # (layer * term * sentence, indicator)
+        frames.append(pd.DataFrame(values, index=index, columns=list(NAMES)).reset_index().assign(by=method))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["tokens"] = tokens.cpu().numpy()[frame["sentence"]]
+    return frame[["sentence", "layer", "by", "term", *NAMES, "tokens"]]
+
+
+def corpus_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over the corpus of a frame that `measure` made: every sentence counts alike, one row a layer and term."""
+    return frame.groupby(["layer", "by", "term"], as_index=False)[list(NAMES)].mean()
+
+
+def _sentence_means(vectors: torch.Tensor, state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Means over real tokens, of shape (indicator, term, sentence), of vectors (term, sentence, position, dim)."""
+    values = of_vectors(vectors, state)  # (indicator, term, sentence, position)
+    return values.masked_fill(~mask, torch.nan).nanmean(dim=-1)

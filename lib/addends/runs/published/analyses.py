@@ -1,0 +1,94 @@
+"""The released analyses, read as stored: rank correlations with quality, distances between runs, their agreement."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from addends.errors import DataError
+from addends.runs.published.names import ALL_TERMS, COUNTED_FROM_ONE, INDICATORS, METHODS, RUNS, SPELLINGS, run_of
+from addends.runs.published.released import fetch
+from addends.runs.tables import METRICS
+
+
+def correlations() -> pd.DataFrame:
+    """The released Spearman correlations of differences in quality with differences in an indicator, as stored.
+
+    Columns: level ("checkpoint" or "sentence"), metric, by, run, layer, indicator, term; mean and std, over
+    repeated random samples of pairs from one and the same trajectory, not over runs. Do not take them at face value:
+
+    - at checkpoint level the signs are reversed, for the released code standardises with (mean - x) / sd;
+    - ``run`` "rus-eng" pools the three Russian runs, but its row of the first term (I by sublayer, S by token)
+      averages the rows of "L1" in; at sentence level too;
+    - ``term`` "L1" sums absolute differences over the terms, while the difference in quality keeps its sign.
+    """
+    frames = []
+    for method, by in METHODS.items():
+        for metric in METRICS:
+            wide = pd.read_csv(fetch(f"results/Spearmancorrelations-{metric}_{method}.csv"))
+            frames.append(_correlations(wide).assign(level="checkpoint", metric=metric, by=by))
+        wide = pd.read_csv(fetch(f"results/sentence-level/Spearmancorrelations-comet_{method}-exp2.csv"))
+        frames.append(_correlations(wide).assign(level="sentence", metric="comet", by=by))
+    key = ["level", "metric", "by", "run", "layer", "indicator", "term"]
+    return _tidy(pd.concat(frames), key, ["mean", "std"])
+
+
+def distances() -> pd.DataFrame:
+    """The released dynamic-time-warping distances between the trajectories of two runs (own output), as stored.
+
+    Columns: version, by, run, other, indicator, term, layer; distance. ``version`` "final" is the distance of
+    standardised trajectories; "normalized" holds one value for all six layers; "first" is an older file (by sublayer
+    only). Layer 0 is missing where a trajectory does not vary, and throughout most of the files.
+    """
+    sources = {("first", "sublayer"): ""}
+    for method, by in METHODS.items():
+        sources |= {("final", by): f"-{method}", ("normalized", by): f"-{method}_normalized"}
+    order = list(RUNS)
+    frames = []
+    for (version, by), suffix in sources.items():
+        wide = pd.read_csv(fetch(f"results/DTWdistances-res-gen_multilingual{suffix}.csv"))
+        spellings = SPELLINGS | (COUNTED_FROM_ONE if version == "first" else {})
+        pairs = [
+            sorted((run_of(one, spellings), run_of(two, spellings)), key=order.index)
+            for one, two in zip(wide["model1"], wide["model2"], strict=True)
+        ]
+        wide[["run", "other"]] = pairs
+        wide["indicator"] = wide["metric"].map(INDICATORS)
+        wide = wide.rename(columns={"component": "term"} | {f"layer{layer}": layer for layer in range(7)})
+        long = wide.melt(["run", "other", "indicator", "term"], range(7), var_name="layer", value_name="distance")
+        frames.append(long.astype({"layer": "int64"}).assign(version=version, by=by))
+    return _tidy(pd.concat(frames), ["version", "by", "run", "other", "indicator", "term", "layer"], ["distance"])
+
+
+def agreement() -> pd.DataFrame:
+    """The released Spearman correlations, over tokens of the references, of one indicator in two runs.
+
+    Columns: run, other, checkpoint, target, by, layer, indicator, term; rho and pvalue, both missing where an
+    indicator is the same for all tokens (layer 0; the cosine of I there is 1 up to rounding, so its rho is noise). The file names the runs s1 and s2; it ends at 595,000, the last checkpoint
+    of ``rus-eng-s1``, so they are ``rus-eng-s1`` and ``rus-eng-s2``.
+    """
+    frame = pd.read_csv(fetch("results/corr/no-gen/res-no-gen-correl-s1-s2.csv"))
+    frame = frame.rename(columns={"layer_idx": "layer", "func": "indicator", "pval": "pvalue"})
+    frame["indicator"] = frame["indicator"].map(INDICATORS)
+    frame = frame.assign(run="rus-eng-s1", other="rus-eng-s2", target="reference", by="sublayer")
+    key = ["run", "other", "checkpoint", "target", "by", "layer", "indicator", "term"]
+    return _tidy(frame, key, ["rho", "pvalue"])
+
+
+def _correlations(wide: pd.DataFrame) -> pd.DataFrame:
+    """One row for each column pair "TERM RUN mean" and "TERM RUN stdv" of a released file."""
+    frames = []
+    for column in wide.columns:
+        if not column.endswith(" mean"):
+            continue
+        term, run = column.removesuffix(" mean").split(" ", maxsplit=1)
+        frame = pd.DataFrame({"layer": wide["layer_idx"], "indicator": wide["func"].map(INDICATORS)})
+        frame["mean"], frame["std"] = wide[column], wide[f"{term} {run} stdv"]
+        frames.append(frame.assign(run=run_of(run), term=ALL_TERMS if term.endswith("_L1norm") else term))
+    return pd.concat(frames)
+
+
+def _tidy(frame: pd.DataFrame, key: list[str], values: list[str]) -> pd.DataFrame:
+    frame = frame[[*key, *values]].sort_values(key, kind="stable").reset_index(drop=True)
+    if frame.duplicated(key).any():
+        raise DataError(f"The released files hold the same {tuple(key)} twice: {frame[frame.duplicated(key)].iloc[0]}.")
+    return frame

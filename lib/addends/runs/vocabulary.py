@@ -1,0 +1,111 @@
+"""One SentencePiece vocabulary for all conditions of a suite, saved as a standard Marian tokenizer folder.
+
+Source and target sides share it, as they share their embedding. Bytes are a fallback, so no character is unknown:
+the Chinese side alone has more distinct characters than a small vocabulary has room for.
+
+References
+----------
+Kudo & Richardson (2018), SentencePiece, EMNLP. Junczys-Dowmunt et al. (2018), Marian, ACL (demonstrations).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from addends.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import MarianTokenizer
+
+END, UNKNOWN, PAD = "</s>", "<unk>", "<pad>"
+
+
+def train(
+    sentences: Iterable[str],
+    folder: str | os.PathLike,
+    pieces: int,
+    coverage: float = 0.995,
+    byte_fallback: bool = True,
+) -> MarianTokenizer:
+    """Train a unigram vocabulary of ``pieces`` entries and save it under ``folder``; return the tokenizer.
+
+    A folder that already holds one is loaded, not trained again: delete it to train anew.
+
+    Parameters
+    ----------
+    sentences : iterable of str
+        Every side that takes part. Duplicates are used once.
+    pieces : int
+        Entries of the vocabulary, special symbols, bytes and ``<pad>`` included.
+    coverage : float
+        The share of characters that get a piece of their own; the rest is spelled in bytes.
+
+    Raises
+    ------
+    InputError
+        If SentencePiece cannot make that many pieces of these sentences.
+    """
+    import sentencepiece
+    from transformers import MarianTokenizer
+
+    folder = Path(folder)
+    if (folder / "tokenizer_config.json").exists():
+        return MarianTokenizer.from_pretrained(folder)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(dict.fromkeys(sentences)),
+            model_prefix=str(part / "source"),
+            vocab_size=pieces - 1,  # <pad> is Marian's own, the last id
+            character_coverage=coverage,
+            byte_fallback=byte_fallback,
+            model_type="unigram",
+            num_threads=1,  # several threads add floats in varying order
+            minloglevel=2,
+            bos_id=-1,
+            eos_id=0,
+            unk_id=1,
+        )
+    except (RuntimeError, OSError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise InputError(
+            f"pieces={pieces}: SentencePiece made no vocabulary of that size of these sentences: {error}"
+        ) from error
+    model = sentencepiece.SentencePieceProcessor(model_file=str(part / "source.model"))
+    ids = {model.id_to_piece(index): index for index in range(model.get_piece_size())}
+    ids[PAD] = len(ids)
+    (part / "source.model").rename(part / "source.spm")
+    (part / "source.vocab").unlink()
+    (part / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False, indent=0), encoding="utf-8")
+    shutil.copy(part / "source.spm", part / "target.spm")
+    tokenizer = MarianTokenizer(
+        source_spm=str(part / "source.spm"),
+        target_spm=str(part / "target.spm"),
+        vocab=str(part / "vocab.json"),
+        unk_token=UNKNOWN,
+        eos_token=END,
+        pad_token=PAD,
+    )
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
+    return MarianTokenizer.from_pretrained(folder)
+
+
+def encode_all(tokenizer: MarianTokenizer, sentences: Sequence[str]) -> list[np.ndarray]:
+    """Ids of every sentence, end symbol included: what ``tokenizer(sentences)`` gives, some twenty times faster.
+
+    For tokenizers made by `train`, whose ids are SentencePiece's own.
+    """
+    model = tokenizer.spm_source
+    ids = model.encode(list(sentences), out_type=int)
+    end = tokenizer.eos_token_id
+    return [np.array([*sentence, end], dtype=np.int32) for sentence in ids]
