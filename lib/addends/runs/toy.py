@@ -25,14 +25,14 @@ mended the boats in the village yesterday", is in these five::
 
 **What makes it hard.** Concepts occur with probability proportional to 1/rank within their kind, so rare words come
 late. Some stems mean a being or a thing, and only the verb or the role tells which. Dropped pronouns show in the
-verb's ending only. Adverbs and, where roles are marked, subject and object change places freely.
+verb's ending only. Adverbs come early or late, and where roles are marked, subject and object may change places.
 
 **What cannot be learned.** A third of the concepts has two words in the target. Which one is right follows from tense
 or from the subject's number, somewhere else in the sentence; but a share ``SYNONYM_NOISE`` (0.25) of these choices is
 the other way round, by coin flip. And a share ``FRONTING`` (0.3) of the target's adverbs opens the sentence, by coin
 flip. Nothing in the source tells how the coin fell. So whoever knows source, grammar and lexicon perfectly is still
-wrong in a quarter of those words and in three of ten adverbs' places: `oracle` gives that reader's translations, and
-their score against the targets is, but for chance, the highest a model can reach.
+wrong in a quarter of those words and in three of ten adverbs' places. `oracle` gives that reader's translations; what
+they score against the targets, about 89 chrF and 85 BLEU, is the ceiling for any model.
 """
 
 from __future__ import annotations
