@@ -1,0 +1,46 @@
+"""Train and measure the runs of a suite: ``python -m addends.runs toy``, ``python -m addends.runs european``.
+
+What is finished is left alone, what was cut off goes on. One core a run, several runs at once: results then do not
+depend on how many cores there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from joblib import Parallel, delayed, parallel_config
+
+from addends.errors import AddendsError
+from addends.runs import european, toy_suite, unit
+
+SUITES = {suite.name: suite for suite in (toy_suite.SUITE, european.SUITE)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and do the runs."""
+    parser = argparse.ArgumentParser(prog="python -m addends.runs", description=__doc__)
+    parser.add_argument("suite", choices=sorted(SUITES))
+    parser.add_argument("--run", action="append", help="only this run; may be given several times")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="checkpoints go here (default: runs/)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="tables go here (default: data/)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each (default: 2)")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
+    parser.add_argument("--ship", metavar="RUN", help="then copy this run's last checkpoint to the data folder")
+    options = parser.parse_args(arguments)
+    suite = SUITES[options.suite]
+    try:
+        names = [suite.run(name).name for name in options.run or [run.name for run in suite.runs]]
+        suite.tokenizer(options.work / suite.name / "vocabulary")  # once, before the runs share it
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            Parallel(n_jobs=min(options.jobs, len(names)))(
+                delayed(unit.train_and_measure)(suite, name, options.work, options.data, options.cpu) for name in names
+            )
+        if options.ship:
+            print(f"Shipped {unit.ship(suite, options.ship, options.work, options.data)}")
+    except AddendsError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
