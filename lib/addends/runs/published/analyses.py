@@ -37,7 +37,7 @@ def distances() -> pd.DataFrame:
 
     Columns: version, by, run, other, indicator, term, layer; distance. ``version`` "final" is the distance of
     standardised trajectories; "normalized" holds one value for all six layers; "first" is an older file (by sublayer
-    only). Layer 0 is missing where a trajectory does not vary, and throughout most of the files.
+    only). In layer 0 nearly all is missing but the indicator "distance".
     """
     sources = {("first", "sublayer"): ""}
     for method, by in METHODS.items():
@@ -63,8 +63,9 @@ def agreement() -> pd.DataFrame:
     """The released Spearman correlations, over tokens of the references, of one indicator in two runs.
 
     Columns: run, other, checkpoint, target, by, layer, indicator, term; rho and pvalue, both missing where an
-    indicator is the same for all tokens (layer 0; the cosine of I there is 1 up to rounding, so its rho is noise). The file names the runs s1 and s2; it ends at 595,000, the last checkpoint
-    of ``rus-eng-s1``, so they are ``rus-eng-s1`` and ``rus-eng-s2``.
+    indicator is the same for all tokens (in layer 0; the cosine of I is 1 there up to rounding, so its rho is noise).
+    The file names the runs s1 and s2. It ends at step 595,000, the last of ``rus-eng-s1``, and ``rus-eng-s0`` has
+    fewer, so they are ``rus-eng-s1`` and ``rus-eng-s2``.
     """
     frame = pd.read_csv(fetch("results/corr/no-gen/res-no-gen-correl-s1-s2.csv"))
     frame = frame.rename(columns={"layer_idx": "layer", "func": "indicator", "pval": "pvalue"})

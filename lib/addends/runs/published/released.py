@@ -31,6 +31,7 @@ COMMIT = "8d2b1cd"
 BASE_URLS = tuple(
     f"https://raw.githubusercontent.com/TimotheeMickus/seq2seq-splat/{revision}/" for revision in (COMMIT, "HEAD")
 )
+RETRIES = 1  # of each place, a second apart
 
 
 class Pin(NamedTuple):
@@ -132,7 +133,7 @@ def _download(name: str, pin: Pin, place: Path) -> None:
     for base_url in BASE_URLS:
         # pooch writes beside the target, checks the checksum, and only then moves the file into place.
         registry = {name: f"sha256:{pin.sha256}"}
-        source = pooch.create(path=place, base_url=base_url, registry=registry, retry_if_failed=1)
+        source = pooch.create(path=place, base_url=base_url, registry=registry, retry_if_failed=RETRIES)
         try:
             source.fetch(name, progressbar=True)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
