@@ -2,7 +2,7 @@
 
 Six Marian models translate into English, each measured at every 1,000th training step: three runs on Russian that
 differ in their seed (``rus-eng-s0``, ``-s1``, ``-s2``), and one run each on Slavic (``sla-eng``), Indo-European
-(``ine-eng``) and "all" (``mul-eng``) source languages. The files spell run names in several ways; here each run has
+(``ine-eng``) and many (``mul-eng``) source languages. The files spell run names in several ways; here each run has
 one. Names are mapped as follows, and values are not changed unless a function's docstring says so:
 
 =====================  ====================  ============================================================
@@ -19,12 +19,12 @@ gen, no-gen            target "own",         the model's own translation, or the
 =====================  ====================  ============================================================
 
 No key occurs twice in any of the files. The released code tokenizes the target as if it were source text and feeds it
-without shifting it, so these numbers are close to, but not the same as, what ``addends.decompose`` gives by default.
+without shifting it: ``addends.encode(..., legacy=True)`` does the same, the default does not.
 
 References
 ----------
 Mickus and Vázquez (2023), Why Bother with Geometry? On the Relevance of Linear Decompositions of Transformer
-Embeddings, BlackboxNLP, https://aclanthology.org/2023.blackboxnlp-1.10 (sections 3 to 5)
+Embeddings, BlackboxNLP, https://aclanthology.org/2023.blackboxnlp-1.10
 """
 
 from __future__ import annotations
