@@ -1,0 +1,70 @@
+"""Importance sums to 1; what is undefined is missing; padding has no rows."""
+
+from __future__ import annotations
+
+import addends
+import numpy as np
+import pytest
+import torch
+from addends.decomposition.indicators import NAMES, of_vectors
+
+from tests.conftest import SOURCES, TARGETS
+
+
+@pytest.fixture(scope="module", params=["sublayer", "token"])
+def parts(request, make_marian, tokenizer):
+    model = make_marian()
+    return addends.decompose(model, addends.encode(model, tokenizer, SOURCES, TARGETS), by=request.param)
+
+
+def test_importance_sums_to_one_over_the_terms(parts):
+    sums = addends.indicators(parts).groupby(["layer", "sentence", "position"])["importance"].sum()
+    np.testing.assert_allclose(sums, 1, atol=2e-6)
+
+
+def test_one_row_a_layer_term_and_real_token(parts):
+    frame = addends.indicators(parts)
+    assert list(frame.columns) == ["layer", "term", "sentence", "position", *NAMES]
+    assert len(frame) == len(parts.states) * len(parts.terms) * int(parts.mask.sum())
+    assert not frame.duplicated(["layer", "term", "sentence", "position"]).any()
+    lengths = frame.groupby("sentence")["position"].nunique().to_numpy()
+    assert (lengths == parts.mask.sum(dim=1).numpy()).all()
+
+
+def test_rows_hold_the_definitions(parts):
+    frame = addends.indicators(parts).set_index(["layer", "term", "sentence", "position"])
+    for layer, term, sentence, position in [(1, "S", 0, 0), (2, "C", 2, 5), (0, "T", 3, 1)]:
+        x = parts.vectors[layer, parts.terms.index(term), sentence, position].double().numpy()
+        e = parts.states[layer, sentence, position].double().numpy()
+        row = frame.loc[(layer, term, sentence, position)]
+        assert row["importance"] == pytest.approx(x @ e / (e @ e), abs=1e-5)
+        assert row["norm_ratio"] == pytest.approx(np.linalg.norm(x) / np.linalg.norm(e), abs=1e-5)
+        assert row["distance"] == pytest.approx(np.linalg.norm(x - e), rel=1e-5, abs=1e-5)
+        if x.any():
+            assert row["cosine"] == pytest.approx(x @ e / np.linalg.norm(x) / np.linalg.norm(e), abs=1e-5)
+
+
+def test_the_cosine_of_a_zero_vector_is_missing_and_nothing_else_is(parts):
+    frame = addends.indicators(parts)
+    zero = frame["norm_ratio"] == 0
+    assert zero.any()
+    assert (frame["layer"][zero] == 0).all()
+    assert frame["cosine"].isna().equals(zero)
+    assert frame[["importance", "norm_ratio", "distance"]].notna().all(axis=None)
+
+
+def test_a_whole_state_is_its_own_part():
+    state = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    importance, cosine, norm_ratio, distance = of_vectors(state, state)
+    for values in (importance, cosine, norm_ratio):
+        torch.testing.assert_close(values, torch.ones(5))
+    assert distance.abs().max() == 0
+
+
+def test_scale_and_rotation_leave_all_but_distance_alone():
+    generator = torch.Generator().manual_seed(1)
+    x, e = torch.randn(2, 8, 16, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(16, 16, generator=generator, dtype=torch.float64)).Q
+    before, after = of_vectors(x, e), of_vectors(3 * x @ rotation, 3 * e @ rotation)
+    torch.testing.assert_close(before[:3], after[:3])
+    torch.testing.assert_close(3 * before[3], after[3])
