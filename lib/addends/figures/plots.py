@@ -1,0 +1,167 @@
+"""The figures of the book: each function takes a tidy frame and an axes, draws, and returns the axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from addends.errors import InputError
+from addends.figures.style import INDICATOR_LABELS, METRIC_LABELS, SERIES_COLOURS, TERM_NAMES, term_palette
+
+
+def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """Bars of importance, one a token, stacked by term: shares above zero upward, shares below it downward.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One layer of one sentence as `addends.indicators` gives it: term, position, importance.
+    tokens : sequence of str
+        The label of each position.
+    """
+    _require(data, ("term", "position", "importance"))
+    wide = data.pivot(index="position", columns="term", values="importance")
+    if len(wide) != len(tokens):
+        raise InputError(f"{len(tokens)} tokens for {len(wide)} positions: give one label a position of one sentence.")
+    ax = ax or plt.gca()
+    terms = list(dict.fromkeys(data["term"]))
+    upward, downward = wide.iloc[:, 0] * 0, wide.iloc[:, 0] * 0
+    for term, colour in term_palette(terms).items():
+        share = wide[term]
+        base = upward.where(share >= 0, downward)
+        ax.bar(wide.index, share, bottom=base, color=colour, width=0.8, label=_names(terms)[term], edgecolor="white")
+        upward, downward = upward + share.clip(lower=0), downward + share.clip(upper=0)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xticks(wide.index, tokens, rotation=35 if len(tokens) > 8 else 0)
+    ax.grid(axis="x", visible=False)
+    ax.set(xlabel="the token this state predicts", ylabel=INDICATOR_LABELS["importance"])
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None, legend: bool = True) -> plt.Axes:
+    """An indicator over layers, a colour a term: one thin line a run, a thick one for their mean.
+
+    Parameters
+    ----------
+    data : DataFrame
+        layer, term, the indicator and, if there are several, run; rows beyond that are averaged.
+    """
+    _require(data, ("layer", "term", indicator))
+    ax = ax or plt.gca()
+    terms = list(dict.fromkeys(data["term"]))
+    drawn = data.assign(term=data["term"].map(_names(terms)))
+    common = {
+        "data": drawn,
+        "x": "layer",
+        "y": indicator,
+        "hue": "term",
+        "hue_order": [_names(terms)[term] for term in terms],
+        "palette": list(term_palette(terms).values()),
+        "errorbar": None,
+        "ax": ax,
+    }
+    if "run" in data:
+        runs = drawn.groupby(["run", "layer", "term"], as_index=False)[indicator].mean()
+        sns.lineplot(**{**common, "data": runs, "estimator": None}, units="run", legend=False, linewidth=0.8, alpha=0.6)
+    sns.lineplot(**common, marker="o", linewidth=2, legend=legend)
+    ax.set_xticks(sorted(data["layer"].unique()))
+    ax.set(xlabel="layer (0: the first layer's input)", ylabel=INDICATOR_LABELS[indicator])
+    if legend:
+        sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None)
+    return ax
+
+
+def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: str = "run") -> plt.Axes:
+    """A quantity over training steps, on a logarithmic scale: a line a run, or coloured by term.
+
+    Parameters
+    ----------
+    data : DataFrame
+        checkpoint, the column ``value``, and the column ``hue`` ("run" or "term"); with hue="term", a line a run.
+    """
+    _require(data, ("checkpoint", value, hue))
+    ax = ax or plt.gca()
+    if hue == "term":
+        terms = list(dict.fromkeys(data["term"]))
+        names, colours = _names(terms), list(term_palette(terms).values())
+        drawn = data.assign(term=data["term"].map(names))
+        extra = {"hue_order": list(names.values()), "palette": colours}
+        if "run" in data:
+            extra |= {"units": "run", "estimator": None}
+    else:
+        drawn, levels = data, data[hue].nunique()
+        extra = {"palette": list(SERIES_COLOURS[:levels])} if levels <= len(SERIES_COLOURS) else {}
+    sns.lineplot(drawn, x="checkpoint", y=value, hue=hue, ax=ax, **extra)
+    ax.set_xscale("log")
+    label = {**INDICATOR_LABELS, **METRIC_LABELS}.get(value, value)
+    ax.set(xlabel="training step (log scale)", ylabel=label)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None)
+    return ax
+
+
+def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None = None, y: str = "term") -> plt.Axes:
+    """Correlation coefficients of runs as dots, a row a term, a colour a way of computing them.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row a run (and ``y``), with the columns that ``values`` names.
+    values : dict
+        {column: label in the legend}, two at least: a correlation of levels is never shown alone.
+    """
+    if len(values) < 2:
+        raise InputError(f"values={values}: name a detrended version beside the correlation of levels.")
+    _require(data, (y, "run", *values))
+    ax = ax or plt.gca()
+    tall = data.melt(id_vars=[y, "run"], value_vars=list(values), var_name="version", value_name="rho")
+    tall["version"] = tall["version"].map(values)
+    sns.stripplot(
+        tall, x="rho", y=y, hue="version", dodge=True, jitter=False, palette=list(SERIES_COLOURS[: len(values)]), ax=ax
+    )
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set(xlim=(-1.05, 1.05), xlabel="Spearman's rho, a dot a run", ylabel=y)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None)
+    return ax
+
+
+def shares(data: pd.DataFrame, ax: plt.Axes | None = None, y: str = "term") -> plt.Axes:
+    """Shares of variance with their intervals, a row a term, a colour a component.
+
+    Parameters
+    ----------
+    data : DataFrame
+        ``y``, component, share, share_lower, share_upper.
+    """
+    _require(data, (y, "component", "share", "share_lower", "share_upper"))
+    ax = ax or plt.gca()
+    rows, components = list(dict.fromkeys(data[y])), list(dict.fromkeys(data["component"]))
+    for number, component in enumerate(components):
+        part = data[data["component"] == component].set_index(y).loc[rows]
+        height = [row + 0.22 * (number - (len(components) - 1) / 2) for row in range(len(rows))]
+        colour = SERIES_COLOURS[number]
+        ax.hlines(height, part["share_lower"], part["share_upper"], color=colour, linewidth=2.5, alpha=0.6)
+        ax.plot(part["share"], height, "o", color=colour, label=component)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of the variance, with 95 % interval", ylabel=y)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def _names(terms: Sequence[str]) -> dict[str, str]:
+    """Full names: those of the method that has exactly these terms, else the letters."""
+    for names in TERM_NAMES.values():
+        if set(terms) == set(names):
+            return {term: names[term] for term in terms}
+    return {term: term for term in terms}
+
+
+def _require(data: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in data]
+    if missing:
+        raise InputError(f"The frame lacks {missing}; it has {list(data.columns)}.")

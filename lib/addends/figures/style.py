@@ -1,0 +1,73 @@
+"""One look for every figure: a colour for each term that colour-blind readers can tell apart, and one call to set it."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import seaborn as sns
+
+from addends.errors import InputError
+
+# Okabe and Ito's colours, keyed by term; the constant is grey.
+TERM_COLOURS = {"I": "#0072B2", "S": "#D55E00", "T": "#009E73", "F": "#E69F00", "C": "#7F7F7F"}
+
+# The two methods share letters and nothing else, so each has names of its own.
+TERM_NAMES = {
+    "sublayer": {
+        "I": "I: input",
+        "S": "S: cross-attention",
+        "T": "T: self-attention",
+        "F": "F: feed-forward",
+        "C": "C: constants",
+    },
+    "token": {"S": "S: source tokens", "T": "T: target tokens", "C": "C: constants"},
+}
+
+# Neutral colours for what is no term: runs, components of variance.
+SERIES_COLOURS = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE")
+
+INDICATOR_LABELS = {
+    "importance": "importance (share of squared norm)",
+    "cosine": "cosine with the state",
+    "norm_ratio": "norm ratio |x| / |e|",
+    "distance": "distance |x - e| (units of the state)",
+}
+METRIC_LABELS = {"bleu": "BLEU (0 to 100)", "chrf": "chrF (0 to 100)", "nll": "nll (nats per target token)"}
+
+
+def use() -> None:
+    """Set the look of every figure that is drawn afterwards. The first code cell of each notebook calls it once."""
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette=list(SERIES_COLOURS),
+        rc={
+            "figure.figsize": (7.5, 4),
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "savefig.facecolor": "white",
+            "savefig.bbox": "tight",
+            "axes.titlesize": "medium",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#E6E6E6",
+            "legend.frameon": False,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "addends",  # the same figure is the same file
+        },
+    )
+    mpl.rcParams["axes.formatter.useoffset"] = False
+
+
+def term_palette(terms) -> dict[str, str]:
+    """The colours of these terms, in their order.
+
+    Raises
+    ------
+    InputError
+        If a term has no colour.
+    """
+    unknown = [term for term in terms if term not in TERM_COLOURS]
+    if unknown:
+        raise InputError(f"terms={list(terms)}: {unknown} have no colour; those that have are {list(TERM_COLOURS)}.")
+    return {term: TERM_COLOURS[term] for term in terms}
