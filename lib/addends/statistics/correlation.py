@@ -82,8 +82,8 @@ def over_checkpoints(
         unusable |= np.isinf(columns[name])
     if unusable.any():
         raise InputError(
-            f"{where}: an infinite value, or a missing {step!r} or name of a group, in {unusable.sum()} row(s), counted "
-            f"from 0: {listed(np.flatnonzero(unusable))}. Mend or drop these rows."
+            f"{where}: an infinite value, or a missing {step!r} or name of a group, in {unusable.sum()} row(s), "
+            f"counted from 0: {listed(np.flatnonzero(unusable))}. Mend or drop these rows."
         )
     twice = data.duplicated([*by, step])
     if twice.any():
@@ -123,13 +123,16 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
     result = {"rho": np.nan, "rho_differences": np.nan, "rho_partial": np.nan, "note": ""}
     if len(t) < FEWEST_CHECKPOINTS:
         return {**result, "note": f"{{indicator}} and {{quality}} are both there at {len(t)} checkpoint(s) only"}
-    pairs = (("{indicator}", x, x_rounding), ("{quality}", q, q_rounding))
-    notes = [f"{name} is constant" for name, series, rounding in pairs if _constant(series, rounding)]
+    pairs = tuple(
+        (name, series, rounding * np.abs(series).max())
+        for name, series, rounding in (("{indicator}", x, x_rounding), ("{quality}", q, q_rounding))
+    )
+    notes = [f"{name} is constant" for name, series, rounding in pairs if np.ptp(series) <= rounding]
     if notes:
         return {**result, "note": "; ".join(notes)}
     result["rho"] = stats.spearmanr(x, q).statistic
     notes = [
-        f"{name} changes by a constant" for name, series, rounding in pairs if _constant(np.diff(series), 2 * rounding)
+        f"{name} changes by a constant" for name, series, rounding in pairs if np.ptp(np.diff(series)) <= 2 * rounding
     ]
     if not notes:
         result["rho_differences"] = stats.spearmanr(np.diff(x), np.diff(q)).statistic
@@ -143,13 +146,9 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
 
 
 def _rounding(column: pd.Series) -> float:
-    dtype = column.to_numpy().dtype
-    epsilon = np.finfo(dtype).eps if dtype.kind == "f" else np.finfo("float64").eps
-    return float(2 * epsilon)
-
-
-def _constant(series: np.ndarray, rounding: float) -> bool:
-    return bool(np.ptp(series) <= rounding * np.abs(series).max())
+    """Two units in the last place of the column's type, relative to its largest value."""
+    dtype = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype))
+    return 2 * float(np.finfo(dtype if dtype.kind == "f" else "float64").eps)
 
 
 def _named(names: Sequence[str], values: Sequence) -> str:

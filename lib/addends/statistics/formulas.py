@@ -224,7 +224,7 @@ def design(formula: Formula, data: pd.DataFrame) -> Design:
                 f"{listed(np.flatnonzero(unusable))}. Rows are never dropped silently: drop them yourself, e.g. "
                 f"data.dropna(subset=[{name!r}]), and report how many."
             )
-    if np.ptp(outcome, axis=0) <= 1e-12 * np.abs(outcome).max() if len(outcome) else True:
+    if len(outcome) == 0 or np.ptp(outcome) <= 1e-12 * np.abs(outcome).max():
         raise InputError(f"{where}: the outcome {formula.outcome!r} is constant (or empty): no variance to divide.")
 
     names, columns = ["Intercept"], [np.ones(len(outcome))]
@@ -241,7 +241,7 @@ def design(formula: Formula, data: pd.DataFrame) -> Design:
     codes, levels = {}, {}
     for name in formula.groups:
         codes[name], found = pd.factorize(data[name], sort=True)
-        levels[name] = list(found)
+        levels[name] = found.tolist()
         if len(found) < 2:
             raise InputError(
                 f"{where}: the group {name!r} has one level, {levels[name]}; its variance needs two or more."

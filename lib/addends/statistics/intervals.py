@@ -91,14 +91,13 @@ def crossed_shares(
     ----------
     Weerahandi, S. (1993). Generalized confidence intervals. Journal of the American Statistical Association 88,
     899-905. Burdick, R. K., Borror, C. M. and Montgomery, D. C. (2005). Design and Analysis of Gauge R&R Studies,
-    SIAM, chapter 3 and appendix B (generalised intervals for the two-factor crossed random model).
+    SIAM, chapter 3 (the two-factor crossed random model).
     """
     if not 0 < level < 1:
         raise InputError(f"crossed_shares: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
     if draws < 1_000:
         raise InputError(f"crossed_shares: draws={draws!r} is too few for the tails of an interval; give 1000 or more.")
     cells = _cells(data, outcome, row, column, replicate)
-    rows, columns, replicates = cells.shape
     names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
 
     moments = weights @ squares
@@ -204,10 +203,11 @@ def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: s
             f"{listed(np.flatnonzero(unusable))}. Leave the whole sentence (or run) out of every run, and say so."
         )
     codes, levels = zip(*(pd.factorize(data[factor], sort=True) for factor in factors), strict=True)
+    levels = [found.tolist() for found in levels]
     shape = tuple(len(found) for found in levels)
     for factor, found in zip(factors, levels, strict=True):
         if len(found) < 2:
-            raise InputError(f"{where}: the factor {factor!r} has {len(found)} level(s), {list(found)}; it needs two.")
+            raise InputError(f"{where}: the factor {factor!r} has {len(found)} level(s), {found}; it needs two.")
     counts = np.zeros(shape, dtype=int)
     np.add.at(counts, codes, 1)
     for wrong, what in ((counts > 1, "holds more than one value"), (counts == 0, "is missing")):
