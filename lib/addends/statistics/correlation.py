@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics.formulas import listed, numbers, require_columns
+from addends.statistics.columns import listed, numbers, require_columns
 
 FEWEST_CHECKPOINTS = 4
 

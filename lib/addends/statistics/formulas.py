@@ -7,15 +7,14 @@ arrays and refuses whatever a model could not use. Neither knows how the model i
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
+from addends.statistics.columns import listed, numbers, require_columns
 
 _NAME = re.compile(r"[^\W\d][\w.]*")
 _CATEGORICAL = re.compile(r"C\(\s*([^\W\d][\w.]*)\s*\)")
@@ -151,49 +150,6 @@ def _random_intercept(term: str, formula: str) -> str:
 def _column(term: str) -> str:
     match = _CATEGORICAL.fullmatch(term)
     return match[1] if match else term
-
-
-def require_columns(data: pd.DataFrame, names: Iterable[str], where: str) -> None:
-    """Check that ``data`` is a DataFrame that has each of ``names`` exactly once.
-
-    Raises
-    ------
-    InputError
-        If it is none, or a column is missing (the message offers the nearest name) or stands twice.
-    """
-    if not isinstance(data, pd.DataFrame):
-        raise InputError(
-            f"{where}: data is a {type(data).__name__}; a pandas DataFrame with one row an observation is wanted."
-        )
-    columns = list(data.columns)
-    for name in names:
-        if name not in columns:
-            near = difflib.get_close_matches(str(name), [str(column) for column in columns], n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: the data have no column {name!r}.{hint} Their columns are {columns}.")
-        if columns.count(name) > 1:
-            raise InputError(f"{where}: the data have {columns.count(name)} columns named {name!r}; keep one.")
-
-
-def numbers(data: pd.DataFrame, name: str, where: str) -> np.ndarray:
-    """The column ``name`` as float64, a missing value as NaN.
-
-    Raises
-    ------
-    InputError
-        If the column does not hold numbers.
-    """
-    column = data[name]
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-        raise InputError(f"{where}: the column {name!r} holds {column.dtype}, not numbers; convert it first.")
-    return column.to_numpy(dtype="float64", na_value=np.nan)
-
-
-def listed(items: Iterable, most: int = 5) -> str:
-    """The first few of ``items`` as text, with the number of the rest."""
-    items = list(items)
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(str(item) for item in items[:most]) + rest
 
 
 def design(formula: Formula, data: pd.DataFrame) -> Design:

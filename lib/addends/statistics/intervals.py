@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics.formulas import listed, numbers, require_columns
+from addends.statistics.columns import listed, numbers, require_columns
 
 
 def crossed_shares(

@@ -1,0 +1,54 @@
+"""The columns that a caller names, looked up in a table and refused in words when they are not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from addends.errors import InputError
+
+
+def require_columns(data: pd.DataFrame, names: Iterable[str], where: str) -> None:
+    """Check that ``data`` is a DataFrame that has each of ``names`` exactly once.
+
+    Raises
+    ------
+    InputError
+        If it is none, or a column is missing (the message offers the nearest name) or stands twice.
+    """
+    if not isinstance(data, pd.DataFrame):
+        raise InputError(
+            f"{where}: data is a {type(data).__name__}; a pandas DataFrame with one row an observation is wanted."
+        )
+    columns = list(data.columns)
+    for name in names:
+        if name not in columns:
+            near = difflib.get_close_matches(str(name), [str(column) for column in columns], n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: the data have no column {name!r}.{hint} Their columns are {columns}.")
+        if columns.count(name) > 1:
+            raise InputError(f"{where}: the data have {columns.count(name)} columns named {name!r}; keep one.")
+
+
+def numbers(data: pd.DataFrame, name: str, where: str) -> np.ndarray:
+    """The column ``name`` as float64, a missing value as NaN.
+
+    Raises
+    ------
+    InputError
+        If the column does not hold numbers.
+    """
+    column = data[name]
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
+        raise InputError(f"{where}: the column {name!r} holds {column.dtype}, not numbers; convert it first.")
+    return column.to_numpy(dtype="float64", na_value=np.nan)
+
+
+def listed(items: Iterable, most: int = 5) -> str:
+    """The first few of ``items`` as text, with the number of the rest."""
+    items = list(items)
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(str(item) for item in items[:most]) + rest
