@@ -4,6 +4,7 @@
 #   PYTHON=python3.12        the interpreter that makes the environment (3.11 or newer)
 #   VENV=/path               another environment than .venv (conda users: VENV="$CONDA_PREFIX")
 #   PIP_ARGS="..."           more arguments for pip, such as an index with torch's CPU build
+#   JOBS=2                   runs to train at a time, one core each
 #   PYTEST_ARGS="-k toy"     more arguments for pytest
 
 SHELL := /bin/bash
@@ -24,7 +25,7 @@ INSTALLED := $(ENVIRONMENT)/.addends-installed
 export PATH := $(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help env book test lab lint clean
+.PHONY: help env book test lab lint toy european figure clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +81,20 @@ lab: $(INSTALLED)  ## Open JupyterLab on notebooks/
 
 lint: $(INSTALLED)  ## Check style: ruff, stripped notebooks, YAML (the same hooks as pre-commit)
 	"$(BIN)/python" -m pre_commit run --all-files --show-diff-on-failure
+
+# Runs. What is finished is left alone, what was cut off goes on; checkpoints are in runs/, tables in data/.
+JOBS ?= 2
+
+toy: $(INSTALLED)  ## Train and measure the runs on made-up languages (no data needed, a few minutes)
+	"$(BIN)/python" -m addends.runs toy --jobs $(JOBS)
+
+european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDENDS_DATA; an hour or more)
+	"$(BIN)/python" -m addends.runs european --jobs $(JOBS) --ship fra-i1-o1
+
+figure: $(INSTALLED)  ## Take the README's figure anew from the book, which must be built
+	"$(BIN)/python" -c "from addends.figures.provenance import save_figure; save_figure( \
+	  '_build/jupyter_execute/notebooks/01_decompose_one_sentence.ipynb', 'figure-importance-by-token', \
+	  'book/_static/one_sentence.png')"
 
 clean:  ## Remove what book, test and lint made; .venv stays
 	rm -rf _build .pytest_cache .ruff_cache

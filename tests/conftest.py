@@ -32,8 +32,9 @@ def tokenizer(tmp_path_factory):
 def make_marian(tokenizer):
     """A function that makes a random Marian model: every norm and bias is drawn far from its initial value."""
     import torch
-    from addends.runs.training import seeded
     from transformers import MarianConfig, MarianMTModel
+
+    from addends.runs.training import seeded
 
     def make(layers: int = 2, dim: int = 32, dtype: str = "float32", seed: int = 0, **options) -> MarianMTModel:
         pad = tokenizer.pad_token_id

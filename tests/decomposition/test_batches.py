@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import addends
 import pytest
 import torch
-from addends.errors import InputError
 
+import addends
+from addends.errors import InputError
 from tests.conftest import SOURCES, TARGETS
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import addends
 import numpy as np
 import pytest
 import torch
-from addends.decomposition.indicators import NAMES, of_vectors
 
+import addends
+from addends.decomposition.indicators import NAMES, of_vectors
 from tests.conftest import SOURCES, TARGETS
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 
-import addends
 import pytest
 import torch
-from addends.errors import InputError, ModelStateError, UnsupportedModelError
 
+import addends
+from addends.errors import InputError, ModelStateError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import addends
 import pytest
 import torch
+
+import addends
 from addends.decomposition import architectures
 from addends.decomposition.parts import stream
 from addends.errors import AddendsError, InputError, ModelStateError, UnsupportedModelError
-
 from tests.conftest import SOURCES, TARGETS
 
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])

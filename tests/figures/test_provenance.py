@@ -1,6 +1,8 @@
 """The tables of versions and digests against the tools that the rest of the world uses for the same."""
 
+import base64
 import importlib.metadata
+import json
 import subprocess
 import sys
 import tomllib
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from addends.errors import DataError, InputError
-from addends.figures.provenance import hashes, versions
 from packaging.requirements import Requirement
+
+from addends.errors import DataError, InputError
+from addends.figures import provenance
+from addends.figures.provenance import hashes, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,3 +89,20 @@ def test_hashes_refuses_a_folder_that_is_missing_or_empty(tmp_path, make):
         folder.mkdir()
     with pytest.raises(DataError, match=str(folder)):
         hashes(folder)
+
+
+def test_a_figure_is_taken_from_an_executed_notebook_by_its_name(tmp_path):
+    picture = b"\x89PNG made up"
+    cell = {
+        "cell_type": "code",
+        "metadata": {"mystnb": {"figure": {"name": "wanted"}}},
+        "outputs": [{"data": {"text/plain": "<Axes>"}}, {"data": {"image/png": base64.b64encode(picture).decode()}}],
+    }
+    other = {"cell_type": "code", "metadata": {}, "outputs": [{"data": {"image/png": "AAAA"}}]}
+    notebook = tmp_path / "executed.ipynb"
+    notebook.write_text(json.dumps({"cells": [other, cell]}))
+    assert provenance.save_figure(notebook, "wanted", tmp_path / "figure.png").read_bytes() == picture
+    with pytest.raises(DataError, match="no picture in a figure named 'unwanted'"):
+        provenance.save_figure(notebook, "unwanted", tmp_path / "figure.png")
+    with pytest.raises(DataError, match="Build the book first"):
+        provenance.save_figure(tmp_path / "none.ipynb", "wanted", tmp_path / "figure.png")

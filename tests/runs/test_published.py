@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from addends.errors import DataError, InputError
 from addends.runs import published
 from addends.runs import tables as schemas

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 from addends.errors import InputError
 from addends.runs import toy, toy_grammar, toy_lexicon
 

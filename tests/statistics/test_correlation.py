@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from addends.errors import InputError
 from addends.statistics.correlation import over_checkpoints
-from scipy import stats
 
 COEFFICIENTS = ["rho", "rho_differences", "rho_partial"]
 

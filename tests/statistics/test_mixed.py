@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import linalg, optimize, stats
+
 from addends.errors import InputError
 from addends.statistics import mixed
 from addends.statistics.formulas import parse
 from addends.statistics.intervals import crossed_shares
 from addends.statistics.likelihood import Likelihood, Moments, maximise
-from scipy import linalg, optimize, stats
 
 CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"
 WITH_PREDICTOR = "y ~ 1 + x + (1 | run) + (1 | sentence)"

@@ -32,7 +32,7 @@ def indicators(parts: Parts) -> pd.DataFrame:
         undefined (the cosine of a zero vector) is missing.
     """
     values = of_vectors(parts.vectors, parts.states[:, None])  # (indicator, layer, term, sentence, position)
-    layers, terms = parts.vectors.shape[:2]
+    layers = len(parts.vectors)
     sentence, position = parts.mask.nonzero(as_tuple=True)  # (token,), (token,)
     values = values[..., parts.mask]  # (indicator, layer, term, token)
     index = pd.MultiIndex.from_product(

@@ -117,10 +117,17 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
         raise InputError(f"values={values}: name a detrended version beside the correlation of levels.")
     _require(data, (y, "run", *values))
     ax = ax or plt.gca()
-    tall = data.melt(id_vars=[y, "run"], value_vars=list(values), var_name="version", value_name="rho")
+    tall = data.melt(id_vars=[y, "run"], value_vars=list(values), var_name="version", value_name="spearman")
     tall["version"] = tall["version"].map(values)
     sns.stripplot(
-        tall, x="rho", y=y, hue="version", dodge=True, jitter=False, palette=list(SERIES_COLOURS[: len(values)]), ax=ax
+        tall,
+        x="spearman",
+        y=y,
+        hue="version",
+        dodge=True,
+        jitter=False,
+        palette=list(SERIES_COLOURS[: len(values)]),
+        ax=ax,
     )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set(xlim=(-1.05, 1.05), xlabel="Spearman's rho, a dot a run", ylabel=y)

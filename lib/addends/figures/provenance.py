@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 from pathlib import Path
@@ -101,3 +103,25 @@ def _asked_by(requirement: Requirement, extras: list[str]) -> str | None:
     if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
         return "base"
     return next((extra for extra in extras if requirement.marker.evaluate({"extra": extra})), None)
+
+
+def save_figure(notebook: str | os.PathLike, name: str, path: str | os.PathLike) -> Path:
+    """Write the figure that an executed notebook shows under ``name`` to ``path``, as the PNG that is in the notebook.
+
+    ``name`` is what the cell's metadata call the figure (``mystnb: figure: name``).
+
+    Raises
+    ------
+    DataError
+        If the notebook is missing, or shows no picture of that name.
+    """
+    notebook, path = Path(notebook), Path(path)
+    if not notebook.exists():
+        raise DataError(f"{notebook} is missing. Build the book first: it executes the notebooks.")
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    path.write_bytes(base64.b64decode(output["data"]["image/png"]))
+                    return path
+    raise DataError(f"{notebook} shows no picture in a figure named {name!r}. It may not have been executed.")

@@ -1,4 +1,4 @@
-"""One look for every figure: a colour for each term that colour-blind readers can tell apart, and one call to set it."""
+"""One look for every figure, set by one call, and colours for the terms that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 

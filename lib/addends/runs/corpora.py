@@ -122,12 +122,15 @@ def normal_form(text: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    if not path.exists():
-        raise DataError(f"{path} is missing. A UTF-8 text file with one pair, or one sentence, a line is wanted there.")
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing, or no file. A UTF-8 text file with one pair, or one sentence, a line is wanted there."
+        )
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             try:
-                yield number, raw.decode("utf-8").rstrip("\r\n")
+                # A byte order mark, which some editors put at the beginning, is no part of the first sentence.
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DataError(f"{path}, line {number} is not UTF-8 ({error}). Convert the file first.") from error
 

@@ -155,18 +155,26 @@ def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.D
         If a column is missing or unknown, a key occurs twice, or a value is outside what the column allows.
     """
     schema = _schema_of(table)
-    try:
-        checked = schema.validate(frame, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases.drop_duplicates(["column", "check"]).head(5)
-        lines = [f"  column {case.column}: {case.check} (e.g. {case.failure_case!r})" for case in cases.itertuples()]
+    frame = frame.reset_index(drop=True)  # row labels mean nothing here, and repeated ones would mislead the checks
+    absent = [name for name, column in schema.columns.items() if column.required and name not in frame]
+    wrong = [f"there is no column {name!r}" for name in absent]
+    wrong += [f"the column {name!r} is unknown" for name in frame.columns if name not in schema.columns]
+    wrong = wrong or _fractions(frame, schema) or _repeated(frame, schema.unique)
+    if not wrong:
+        try:
+            checked = schema.validate(frame, lazy=True)
+        except pa.errors.SchemaErrors as error:
+            cases = error.failure_cases.drop_duplicates(["column", "check"]).head(5)
+            wrong = [
+                f"column {case.column!r}: {case.check} (e.g. {case.failure_case!r})" for case in cases.itertuples()
+            ]
+    if wrong:
         raise DataError(
             f"{origin} does not hold a valid {table!r} table:\n"
-            + "\n".join(lines)
+            + "\n".join(f"  {line}" for line in wrong)
             + f"\nIts columns are {list(schema.columns)}; its key, unique, is {schema.unique}."
-        ) from None
-    order = [name for name in schema.columns if name in checked.columns]
-    return checked[order].reset_index(drop=True)
+        )
+    return checked[[name for name in schema.columns if name in checked.columns]]
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
@@ -201,8 +209,8 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is nothing at ``path``, a file is truncated or no parquet, or rows break the schema; the message
-        names the file.
+        If there is nothing at ``path``, a file is truncated or no parquet, rows break the schema, or two files hold
+        the same key; the message names the file or files.
     """
     _schema_of(table)
     path = Path(path)
@@ -210,7 +218,18 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
     if not files or not files[0].exists():
         raise DataError(f"No {table!r} table at {path}: a parquet file, or a folder of them, is wanted there.")
     frames = [validate(_read_parquet(file), table, origin=str(file)) for file in files]
-    return frames[0] if len(frames) == 1 else validate(pd.concat(frames), table, origin=str(path))
+    if len(frames) == 1:
+        return frames[0]
+    joined = pd.concat(frames, ignore_index=True)
+    shared = joined.duplicated(key(table), keep=False)
+    if shared.any():
+        file_of_row = np.repeat([file.name for file in files], [len(frame) for frame in frames])
+        holders = sorted(set(file_of_row[shared]))
+        raise DataError(
+            f"{path}: rows with the same key stand in more than one of its files, {', '.join(holders)} "
+            f"({_as_text(joined[shared].iloc[0], key(table))}). A key is unique: delete the file that is not wanted."
+        )
+    return validate(joined, table, origin=str(path))
 
 
 def read_suite(folder: str | os.PathLike, table: str) -> pd.DataFrame:
@@ -230,6 +249,30 @@ def _read_parquet(file: Path) -> pd.DataFrame:
             f"{file} cannot be read as parquet ({error}). It may be truncated: restore it from version control, or "
             "delete it and run the command that makes it again."
         ) from error
+
+
+def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
+    """What is wrong with columns of counts: casting 1.5 to an integer would cut it to 1 without a word."""
+    counts = [name for name, column in schema.columns.items() if "int" in str(column.dtype).lower()]
+    found = []
+    for name in counts:
+        if pd.api.types.is_float_dtype(frame[name]):
+            values = frame[name].dropna()
+            fractions = values[values % 1 != 0]
+            if len(fractions):
+                found.append(f"column {name!r}: whole numbers are wanted (e.g. {fractions.iloc[0]})")
+    return found
+
+
+def _repeated(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+    repeated = frame[frame.duplicated(columns)]
+    if repeated.empty:
+        return []
+    return [f"{len(repeated)} row(s) repeat the key of an earlier one (e.g. {_as_text(repeated.iloc[0], columns)})"]
+
+
+def _as_text(row: pd.Series, columns: list[str]) -> str:
+    return ", ".join(f"{name}={row[name]!s}" for name in columns)
 
 
 def _schema_of(table: str) -> pa.DataFrameSchema:

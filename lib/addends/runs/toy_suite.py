@@ -52,7 +52,7 @@ SUITE = Suite(
         heads=4,
         feed_forward=256,
         batch_pairs=64,
-        checkpoints=(50, 200, 450, 500),
+        checkpoints=(60, 250, 950, 1000),
         peak_learning_rate=4e-3,
         warmup_steps=100,
         positions=96,
@@ -60,7 +60,7 @@ SUITE = Suite(
     runs=tuple(
         Run(f"ora-i{seed}-o{seed}", "ora", ("ora",), Seeds(init=seed, order=seed, dropout=seed)) for seed in (1, 2, 3)
     ),
-    sentence_checkpoints=(50, 200, 450, 500),
+    sentence_checkpoints=(60, 250, 950, 1000),
     own_tokens=48,
     held_out=held_out,
     pairs=_pairs,

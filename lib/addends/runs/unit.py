@@ -83,10 +83,9 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for file in sorted(source.iterdir()):
-        if file.name != "training_args.bin" and file.suffix in (".json", ".safetensors", ".spm"):
-            if file.name != "trainer_state.json":
-                shutil.copy(file, part / file.name)
-                (part / file.name).chmod(0o644)
+        if file.suffix in (".json", ".safetensors", ".spm") and file.name != "trainer_state.json":
+            shutil.copy(file, part / file.name)
+            (part / file.name).chmod(0o644)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target
@@ -133,16 +132,16 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
     }
     if step in suite.sentence_checkpoints:
         pieces["translations"] = pd.concat([said, sentence_scores(texts, references)], axis=1).assign(**here)
-        pieces["measurements"] = pd.concat(
-            [frame.assign(target=target, **here) for target, frame in by_target.items()]
-        )
+        pieces["measurements"] = pd.concat([frame.assign(target=target, **here) for target, frame in by_target.items()])
     return {table: tables.validate(frame, table) for table, frame in pieces.items()}
 
 
 def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> dict[str, pd.DataFrame]:
     """`measure_checkpoint`, kept under the run's work folder and read from there when it was done before."""
     place = folder / "measured" / str(step)
-    wanted = [name for name in _PER_RUN[1:] if step in suite.sentence_checkpoints or name in ("quality", "trajectories")]
+    wanted = [
+        name for name in _PER_RUN[1:] if step in suite.sentence_checkpoints or name in ("quality", "trajectories")
+    ]
     if not all((place / f"{table}.parquet").exists() for table in wanted):
         pieces = measure_checkpoint(suite, run, step, folder / f"checkpoint-{step}", device)
         for table, frame in pieces.items():

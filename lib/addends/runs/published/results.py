@@ -164,7 +164,7 @@ def _by_term(wide: pd.DataFrame, prefix: str, by: str) -> pd.DataFrame:
     """From one column a term and one row an indicator (index level "func") to one row a term, one column each."""
     terms = wide[[f"{prefix}{term}" for term in TERMS[by]]].set_axis(TERMS[by], axis=1)
     long = terms.melt(var_name="term", ignore_index=False).set_index("term", append=True)["value"]
-    return long.unstack("func").rename_axis(columns=None)  # noqa: PD010, for pivot_table would average duplicate keys
+    return long.unstack("func").rename_axis(columns=None)
 
 
 def _sentence_level(by: str) -> pd.DataFrame:

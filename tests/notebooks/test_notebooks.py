@@ -1,0 +1,94 @@
+"""The notebooks run from top to bottom for whoever adapts them: other tables, another model, other sentences.
+
+(As they stand they are run by every build of the book.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TOY = str(ROOT / "data" / "toy")
+
+
+def run(path: Path, **parameters) -> nbformat.NotebookNode:
+    """Execute a notebook with some of its parameters replaced, as by a reader who edits the first code cell."""
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    for name in parameters:
+        assert f"{name} = " in cell.source, f"{path.name} has no parameter {name}"
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    return notebook
+
+
+def glued(notebook: nbformat.NotebookNode) -> dict:
+    """What the notebook glued, by name: {name: text}."""
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            if name:
+                bundle = output["data"]
+                found[name] = next(value for kind, value in bundle.items() if kind.endswith("text/plain"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory, make_marian, tokenizer):
+    folder = tmp_path_factory.mktemp("models") / "four_layers"
+    make_marian(layers=4).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.slow
+def test_one_sentence_of_another_model(other_model):
+    found = glued(run(NOTEBOOKS[0], model_name=other_model, source="la maison est grande"))
+    assert float(found["error32"].strip("'")) < 1e-6
+    assert float(found["error64"].strip("'")) < 1e-12
+
+
+@pytest.mark.slow
+def test_indicators_of_another_model_and_other_runs(other_model):
+    sentences = {"sources": ["il pleut"] * 3, "targets": ["it rains"] * 3}
+    found = glued(run(NOTEBOOKS[1], data=TOY, model_name=other_model, **sentences))
+    assert found["runs"] == "3"
+    assert found["sentences"] == "100"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
+def test_quality_of_other_runs(parameters):
+    found = glued(run(NOTEBOOKS[2], **parameters))
+    assert found["runs"] == "3"
+    assert 0 <= float(found["size_rho_differences"]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "distance"}])
+def test_split_of_other_runs(parameters):
+    found = glued(run(NOTEBOOKS[3], **parameters))
+    shares = [float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)
+    for name, share in zip(("run", "sentence", "rest"), shares, strict=True):
+        assert float(found[f"{name}_share_lower"]) <= share <= float(found[f"{name}_share_upper"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_have_captions_and_alt_text_and_cells_are_short(path):
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15
+            if "plots." in cell.source:
+                mystnb = cell.metadata["mystnb"]
+                assert len(mystnb["figure"]["caption"]) > 20
+                assert len(mystnb["image"]["alt"]) > 20
