@@ -126,9 +126,7 @@ def encode(
     """
     sources, targets = _texts("sources", sources), _texts("targets", targets)
     if len(sources) != len(targets):
-        raise InputError(
-            f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
-        )
+        raise InputError(_unequal(sources, targets))
     check_vocabulary(model, tokenizer)
     source_ids = tokenizer(sources)["input_ids"]
     target_ids = tokenizer(targets)["input_ids"] if legacy else tokenizer(text_target=targets)["input_ids"]
@@ -187,9 +185,28 @@ def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = Fa
     ).to(model.device)
 
 
+def check_sentences(model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
+    """Raise InputError where `encode` (without ``targets``: `translate`) would, without running the model.
+
+    For whoever sorts sentences and encodes them batch by batch: the index in the message is that in the whole list.
+    """
+    sources = _texts("sources", sources)
+    check_vocabulary(model, tokenizer)
+    _fit(model, tokenizer(sources)["input_ids"], "sources", truncation=False)
+    if targets is not None:
+        targets = _texts("targets", targets)
+        if len(sources) != len(targets):
+            raise InputError(_unequal(sources, targets))
+        _fit(model, tokenizer(text_target=targets)["input_ids"], "targets", truncation=False)
+
+
 def positions(model) -> int:
     """The largest number of tokens that the model has positions for."""
     return getattr(model.config, architecture_of(model.config).positions)
+
+
+def _unequal(sources: Sequence[str], targets: Sequence[str]) -> str:
+    return f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
 
 
 def _texts(name: str, texts: Sequence[str]) -> list[str]:

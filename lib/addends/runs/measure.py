@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from addends.decomposition.batches import Batch, encode, translate
+from addends.decomposition.batches import Batch, check_sentences, encode, translate
 from addends.decomposition.indicators import NAMES, of_vectors
-from addends.decomposition.parts import stream
+from addends.decomposition.parts import DEFAULT_CENTERING, stream
 from addends.errors import InputError
 
 
@@ -47,14 +47,13 @@ def measure(
     Raises
     ------
     InputError
-        As `encode` and `decompose` do.
+        As `encode` and `decompose` do, before anything is measured.
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
-    if targets is not None and len(targets) != len(sources):
-        raise InputError(
-            f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
-        )
+    if not by:
+        raise InputError(f"by={by!r}: name at least one of {tuple(DEFAULT_CENTERING)}.")
+    check_sentences(model, tokenizer, sources, targets)
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     frames = []
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):

@@ -25,7 +25,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> pd.Da
     Raises
     ------
     InputError
-        If there are not as many hypotheses as references.
+        If there are not as many hypotheses as references, or none.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
@@ -38,7 +38,13 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> pd.Da
 
 
 def sentence_scores(hypotheses: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
-    """Sentence chrF and BLEU, both from 0 to 100: one row a sentence, in order, with the columns chrf and bleu."""
+    """Sentence chrF and BLEU, both from 0 to 100: one row a sentence, in order, with the columns chrf and bleu.
+
+    Raises
+    ------
+    InputError
+        As `corpus_scores` does.
+    """
     from sacrebleu.metrics import BLEU, CHRF
 
     _check(hypotheses, references)
@@ -75,5 +81,10 @@ def negative_log_likelihood(model, batch: Batch) -> torch.Tensor:
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    for name, texts in (("hypotheses", hypotheses), ("references", references)):
+        if isinstance(texts, str):
+            raise InputError(f"{name} is one string. Give a list of sentences, [{texts[:30]!r}] for a single one.")
+    if len(hypotheses) == 0:
+        raise InputError("hypotheses is empty. Give at least one sentence.")
     if len(hypotheses) != len(references):
         raise InputError(f"{len(hypotheses)} hypotheses and {len(references)} references: as many of each are wanted.")

@@ -36,7 +36,7 @@ def train(
 ) -> MarianTokenizer:
     """Train a unigram vocabulary of ``pieces`` entries and save it under ``folder``; return the tokenizer.
 
-    A folder that already holds one is loaded, not trained again: delete it to train anew.
+    A folder that already holds one of that size is loaded, not trained again: delete it to train anew.
 
     Parameters
     ----------
@@ -50,20 +50,30 @@ def train(
     Raises
     ------
     InputError
-        If SentencePiece cannot make that many pieces of these sentences.
+        If SentencePiece cannot make that many pieces of these sentences, or if ``folder`` holds a vocabulary of
+        another size, or something else.
     """
     import sentencepiece
     from transformers import MarianTokenizer
 
     folder = Path(folder)
     if (folder / "tokenizer_config.json").exists():
-        return MarianTokenizer.from_pretrained(folder)
+        tokenizer = MarianTokenizer.from_pretrained(folder)
+        if len(tokenizer) != pieces:
+            raise InputError(
+                f"{folder} holds a vocabulary of {len(tokenizer)} pieces, not of pieces={pieces}. Delete the folder to "
+                "train anew (and the runs that used it), or name another."
+            )
+        return tokenizer
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is no vocabulary, and not empty either. Name another folder, or clear this one.")
+    unique = dict.fromkeys(sentences)  # read before anything is written
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(dict.fromkeys(sentences)),
+            sentence_iterator=iter(unique),
             model_prefix=str(part / "source"),
             vocab_size=pieces - 1,  # <pad> is Marian's own, the last id
             character_coverage=coverage,
@@ -105,7 +115,13 @@ def encode_all(tokenizer: MarianTokenizer, sentences: Sequence[str]) -> list[np.
 
     For tokenizers made by `train`, whose ids are SentencePiece's own.
     """
-    model = tokenizer.spm_source
-    ids = model.encode(list(sentences), out_type=int)
+    sentences = list(sentences)
+    ids = tokenizer.spm_source.encode(sentences, out_type=int)
     end = tokenizer.eos_token_id
-    return [np.array([*sentence, end], dtype=np.int32) for sentence in ids]
+    encoded = [np.array([*sentence, end], dtype=np.int32) for sentence in ids]
+    # Text that looks like a special symbol, or like the language code that Marian strips, is the tokenizer's to judge.
+    special = tuple(tokenizer.all_special_tokens)
+    for index, sentence in enumerate(sentences):
+        if sentence.startswith(">>") or any(symbol in sentence for symbol in special):
+            encoded[index] = np.array(tokenizer(sentence)["input_ids"], dtype=np.int32)
+    return encoded
