@@ -245,5 +245,5 @@ def test_an_unknown_table_is_refused(quality):
         lambda: tables.read("x", "scores"),
         lambda: tables.key("s"),
     ):
-        with pytest.raises(InputError, match="is not one of.*'quality'"):
+        with pytest.raises(InputError, match=r"is not one of.*'quality'"):
             call()

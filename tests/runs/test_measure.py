@@ -1,0 +1,182 @@
+"""Measuring: sentence means of the indicators, the same however the sentences are batched."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import addends
+from addends.decomposition import parts
+from addends.decomposition.indicators import NAMES
+from addends.errors import AddendsError, InputError
+from addends.runs import measure as module
+from addends.runs.measure import corpus_means, measure_batch
+from tests.conftest import SOURCES, TARGETS
+
+KEY = ["sentence", "layer", "by", "term"]
+TERMS = {"sublayer": "CFIST", "token": "CST"}
+
+
+@pytest.fixture(scope="module")
+def model(make_marian):
+    return make_marian()
+
+
+@pytest.fixture(scope="module")
+def measured(model, tokenizer):
+    return addends.measure(model, tokenizer, SOURCES, TARGETS, progress=False)
+
+
+def test_rows_are_sentences_crossed_with_layers_and_terms(measured):
+    assert list(measured) == [*KEY, *NAMES, "tokens"]
+    expected = [
+        (sentence, layer, by, term)
+        for sentence in range(len(SOURCES))
+        for by in TERMS
+        for layer in range(3)
+        for term in TERMS[by]
+    ]
+    assert [tuple(row) for row in measured[KEY].itertuples(index=False)] == expected
+
+
+@pytest.mark.parametrize("by", list(TERMS))
+def test_numbers_are_the_means_of_the_indicators_of_each_sentence(model, tokenizer, measured, by):
+    for index, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        batch = addends.encode(model, tokenizer, [source], [target])
+        rows = addends.indicators(addends.decompose(model, batch, by=by))
+        expected = rows.groupby(["layer", "term"])[list(NAMES)].mean()
+        here = measured[(measured["sentence"] == index) & (measured["by"] == by)].set_index(["layer", "term"])
+        pd.testing.assert_frame_equal(here[list(NAMES)], expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+        assert here["tokens"].unique().tolist() == [len(tokenizer(text_target=target)["input_ids"])]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_batch_size_does_not_change_the_numbers(make_marian, tokenizer, batch_size):
+    model = make_marian(dtype="float64")
+    whole = addends.measure(model, tokenizer, SOURCES, TARGETS, progress=False)
+    parted = addends.measure(model, tokenizer, SOURCES, TARGETS, batch_size=batch_size, progress=False)
+    pd.testing.assert_frame_equal(parted, whole, rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_nor_does_it_in_float32_beyond_rounding(model, tokenizer, measured, batch_size):
+    parted = addends.measure(model, tokenizer, SOURCES, TARGETS, batch_size=batch_size, progress=False)
+    # An indicator near zero is a difference of larger numbers: 1e-5 of the size of the state, not of itself.
+    pd.testing.assert_frame_equal(parted, measured, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_of_the_sentences_does_not_matter(model, tokenizer, measured):
+    order = [2, 0, 3, 1]
+    turned = addends.measure(
+        model, tokenizer, [SOURCES[i] for i in order], [TARGETS[i] for i in order], batch_size=2, progress=False
+    )
+    turned["sentence"] = turned["sentence"].map(dict(enumerate(order)))
+    turned = turned.sort_values(["sentence", "by", "layer", "term"], ignore_index=True)
+    pd.testing.assert_frame_equal(turned, measured, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, None], ids=["reference", "own"])
+def test_importance_sums_to_one(model, tokenizer, targets):
+    frame = addends.measure(model, tokenizer, SOURCES, targets, by=["sublayer"], progress=False)
+    sums = frame.groupby(["sentence", "layer"])["importance"].sum()
+    assert sums.to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_cosine_of_a_part_that_is_zero_is_missing(measured):
+    zero = (measured["layer"] == 0) & (measured["by"] == "sublayer") & measured["term"].isin(["S", "T", "F", "C"])
+    zero |= (measured["layer"] == 0) & (measured["by"] == "token") & measured["term"].isin(["S", "C"])
+    assert zero.sum() == 6 * len(SOURCES)
+    assert measured.loc[zero, "cosine"].isna().all()
+    assert (measured.loc[zero, ["importance", "norm_ratio"]] == 0).all(axis=None)
+    assert np.isfinite(measured.loc[~zero, list(NAMES)]).all(axis=None)
+
+
+def test_without_targets_the_models_own_ids_are_measured(model, tokenizer):
+    frame = addends.measure(model, tokenizer, SOURCES, None, batch_size=3, progress=False)
+    for index, source in enumerate(SOURCES):
+        batch = addends.translate(model, tokenizer, [source])
+        expected = measure_batch(model, batch).sort_values(["by", "layer", "term"])
+        here = frame[frame["sentence"] == index]
+        assert here["tokens"].unique().tolist() == [int(batch.mask.sum())]
+        np.testing.assert_allclose(here[list(NAMES)], expected[list(NAMES)], rtol=1e-4, atol=1e-5)
+
+
+def test_one_method_may_be_named_by_itself(model, tokenizer, measured):
+    expected = measured[measured["by"] == "token"].reset_index(drop=True)
+    for by in ("token", ["token"]):
+        frame = addends.measure(model, tokenizer, SOURCES, TARGETS, by=by, progress=False)
+        pd.testing.assert_frame_equal(frame, expected)
+
+
+def test_corpus_means_weigh_every_sentence_alike(measured):
+    means = corpus_means(measured).set_index(["by", "layer", "term"])
+    rows = measured.query("by == 'token' and layer == 2 and term == 'S'")
+    assert rows["tokens"].min() < rows["tokens"].max()
+    assert means.loc[("token", 2, "S"), "distance"] == pytest.approx(rows["distance"].sum() / len(SOURCES))
+    assert math.isnan(means.loc[("token", 0, "S"), "cosine"])
+
+
+def test_no_vectors_are_kept(model, tokenizer, monkeypatch):
+    """Layers come and go: no `Parts` is made, and no layer's vectors outlive the next one's."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("Parts keep every vector")
+
+    monkeypatch.setattr(parts.Parts, "__init__", refuse)
+    references, counts = [], []
+    real = module.of_vectors
+
+    def watched(vectors, states):
+        references.append(weakref.ref(vectors))
+        counts.append(len({id(tensor()) for tensor in references if tensor() is not None}))
+        return real(vectors, states)
+
+    monkeypatch.setattr(module, "of_vectors", watched)
+    addends.measure(model, tokenizer, SOURCES, TARGETS, batch_size=1, progress=False)
+    assert len(counts) == len(SOURCES) * 2 * 3  # sentence, method, layer
+    assert max(counts) <= 2
+
+
+def test_the_gradient_mode_and_the_random_state_are_left_alone(model, tokenizer):
+    before = torch.get_rng_state()
+    addends.measure(model, tokenizer, SOURCES, None, progress=False)
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "options", "message"),
+    [
+        (SOURCES, TARGETS[:3], {}, "4 sources and 3 targets"),
+        (SOURCES, TARGETS, {"batch_size": 0}, "batch_size=0"),
+        (SOURCES, TARGETS, {"by": "word"}, "by='word'.*'sublayer', 'token'"),
+        (SOURCES, TARGETS, {"by": ()}, r"by=\(\)"),
+        ([], None, {}, "sources is empty"),
+        ("il pleut", None, {}, "sources is one string"),
+        (SOURCES, "it rains", {}, "targets is one string"),
+        # The index is that in the list given, however the sentences are sorted and cut into batches.
+        ([*SOURCES, " "], [*TARGETS, "blank"], {"batch_size": 2}, r"sources\[4\] is ' '"),
+        ([*SOURCES, "il"], [*TARGETS, ""], {"batch_size": 2}, r"targets\[4\] is ''"),
+        (["il pleut", "la maison " * 30, "il dort"], None, {"batch_size": 2}, r"sources\[1\] has \d+ tokens"),
+        (["il", "la maison"], ["it", "the house " * 30], {"batch_size": 1}, r"targets\[1\] has \d+ tokens"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_run(model, tokenizer, sources, targets, options, message):
+    calls = []
+    handle = model.register_forward_pre_hook(lambda *arguments: calls.append(1))
+    try:
+        with pytest.raises(InputError, match=message):
+            addends.measure(model, tokenizer, sources, targets, progress=False, **options)
+    finally:
+        handle.remove()
+    assert not calls
+
+
+def test_a_model_that_drops_units_is_refused(make_marian, tokenizer):
+    with pytest.raises(AddendsError, match="eval"):
+        addends.measure(make_marian().train(), tokenizer, SOURCES, TARGETS, progress=False)
