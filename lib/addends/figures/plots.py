@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from addends.errors import InputError
-from addends.figures.style import INDICATOR_LABELS, METRIC_LABELS, SERIES_COLOURS, TERM_NAMES, term_palette
+from addends.figures.style import INDICATOR_LABELS, METRIC_LABELS, SERIES_COLOURS, TERM_NAMES, in_order, term_palette
 
 
 def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes | None = None) -> plt.Axes:
@@ -27,7 +27,7 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
     if len(wide) != len(tokens):
         raise InputError(f"{len(tokens)} tokens for {len(wide)} positions: give one label a position of one sentence.")
     ax = ax or plt.gca()
-    terms = list(dict.fromkeys(data["term"]))
+    terms = in_order(data["term"])
     upward, downward = wide.iloc[:, 0] * 0, wide.iloc[:, 0] * 0
     for term, colour in term_palette(terms).items():
         share = wide[term]
@@ -52,7 +52,7 @@ def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None, 
     """
     _require(data, ("layer", "term", indicator))
     ax = ax or plt.gca()
-    terms = list(dict.fromkeys(data["term"]))
+    terms = in_order(data["term"])
     drawn = data.assign(term=data["term"].map(_names(terms)))
     common = {
         "data": drawn,
@@ -86,7 +86,7 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
     _require(data, ("checkpoint", value, hue))
     ax = ax or plt.gca()
     if hue == "term":
-        terms = list(dict.fromkeys(data["term"]))
+        terms = in_order(data["term"])
         names, colours = _names(terms), list(term_palette(terms).values())
         drawn = data.assign(term=data["term"].map(names))
         extra = {"hue_order": list(names.values()), "palette": colours}
@@ -123,6 +123,7 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
         tall,
         x="spearman",
         y=y,
+        order=_rows(data, y),
         hue="version",
         dodge=True,
         jitter=False,
@@ -145,7 +146,7 @@ def shares(data: pd.DataFrame, ax: plt.Axes | None = None, y: str = "term") -> p
     """
     _require(data, (y, "component", "share", "share_lower", "share_upper"))
     ax = ax or plt.gca()
-    rows, components = list(dict.fromkeys(data[y])), list(dict.fromkeys(data["component"]))
+    rows, components = _rows(data, y), list(dict.fromkeys(data["component"]))
     for number, component in enumerate(components):
         part = data[data["component"] == component].set_index(y).loc[rows]
         height = [row + 0.22 * (number - (len(components) - 1) / 2) for row in range(len(rows))]
@@ -158,6 +159,11 @@ def shares(data: pd.DataFrame, ax: plt.Axes | None = None, y: str = "term") -> p
     ax.set(xlim=(-0.02, 1.02), xlabel="share of the variance, with 95 % interval", ylabel=y)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+
+def _rows(data: pd.DataFrame, y: str) -> list:
+    """The levels of ``y`` from top to bottom: terms in their order, anything else as it comes."""
+    return in_order(data[y]) if y == "term" else list(dict.fromkeys(data[y]))
 
 
 def _names(terms: Sequence[str]) -> dict[str, str]:

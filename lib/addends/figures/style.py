@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import matplotlib as mpl
 import seaborn as sns
 
@@ -59,15 +61,21 @@ def use() -> None:
     mpl.rcParams["axes.formatter.useoffset"] = False
 
 
-def term_palette(terms) -> dict[str, str]:
-    """The colours of these terms, in their order.
+def in_order(terms: Iterable[str]) -> list[str]:
+    """These terms, each once, in the order in which every figure and table shows them: I, S, T, F, C.
 
     Raises
     ------
     InputError
-        If a term has no colour.
+        If a term is none of these.
     """
+    terms = list(dict.fromkeys(terms))
     unknown = [term for term in terms if term not in TERM_COLOURS]
     if unknown:
-        raise InputError(f"terms={list(terms)}: {unknown} have no colour; those that have are {list(TERM_COLOURS)}.")
-    return {term: TERM_COLOURS[term] for term in terms}
+        raise InputError(f"terms={terms}: {unknown} have no colour and no place; known are {list(TERM_COLOURS)}.")
+    return [term for term in TERM_COLOURS if term in terms]
+
+
+def term_palette(terms: Iterable[str]) -> dict[str, str]:
+    """The colours of these terms, in order. Raises InputError as `in_order` does."""
+    return {term: TERM_COLOURS[term] for term in in_order(terms)}

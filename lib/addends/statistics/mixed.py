@@ -10,6 +10,7 @@ How the variances are found is no concern of this module: see :mod:`addends.stat
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,14 +128,16 @@ class MixedFit:
             f"{self.observations} observations; levels: {groups}; log-likelihood {self.llf:.6f}",
             "",
             fixed.to_string(),
-            f"p and interval: {self.inference}.",
+            _wrapped(f"p and interval: {self.inference}."),
             "",
             shares.to_string(index=False),
-            "A variance known from few levels is known only within a factor: give each share its interval.",
+            _wrapped("A variance known from few levels is known only within a factor: give each share its interval."),
         ]
         if self.boundary:
             lines.append(
-                "A variance is at zero, the boundary: it is too small to be seen here, not shown to be absent."
+                _wrapped(
+                    "A variance is at zero, the boundary: it is too small to be seen here, not shown to be absent."
+                )
             )
         if not self.converged:
             lines.append("NOT CONVERGED: a better fit may exist; do not report these numbers.")
@@ -145,6 +148,11 @@ class MixedFit:
         shares = ", ".join(f"{row.component} {row.share:.3f}" for row in self.icc().itertuples())
         at_zero = ", boundary" if self.boundary else ""
         return f"<MixedFit {self.formula!r}: {self.observations} observations, shares: {shares}{at_zero}{state}>"
+
+
+def _wrapped(sentence: str) -> str:
+    """A sentence of the summary, no wider than a book's column."""
+    return textwrap.fill(sentence, 84)
 
 
 def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
