@@ -28,9 +28,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument("--ship", metavar="RUN", help="then copy this run's last checkpoint to the data folder")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least 1 run at a time is needed")
     suite = SUITES[options.suite]
     try:
-        names = [suite.run(name).name for name in options.run or [run.name for run in suite.runs]]
+        wanted = dict.fromkeys(options.run or [run.name for run in suite.runs])  # two processes on one run would clash
+        names = [suite.run(name).name for name in wanted]
+        if options.ship:
+            suite.run(options.ship)
         suite.tokenizer(options.work / suite.name / "vocabulary")  # once, before the runs share it
         with parallel_config(backend="loky", inner_max_num_threads=1):
             Parallel(n_jobs=min(options.jobs, len(names)))(

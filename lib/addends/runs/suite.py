@@ -64,6 +64,11 @@ class Suite:
                 f"sentence_checkpoints={self.sentence_checkpoints}: {sorted(strangers)} are no checkpoints of the "
                 f"recipe, which has {self.recipe.checkpoints}."
             )
+        if not 0 < self.own_tokens < self.recipe.positions:
+            raise InputError(
+                f"own_tokens={self.own_tokens}: between 1 and {self.recipe.positions - 1} are possible with the "
+                f"recipe's positions={self.recipe.positions}."
+            )
         if len({run.name for run in self.runs}) < len(self.runs):
             raise InputError(f"Two runs of the suite {self.name!r} share a name.")
 

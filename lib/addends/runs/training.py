@@ -9,9 +9,10 @@ from its last complete checkpoint and ends with the weights it would have ended 
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,6 @@ from addends.errors import InputError
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
-# What must be there for a checkpoint to be complete: the trainer writes its state last.
 _STATE = "trainer_state.json"
 _RESUME_ONLY = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
@@ -219,12 +219,27 @@ def train(
         Together with the pairs they determine the run: the same ones on the same machine give the same weights.
     cpu : bool
         Train on the CPU even where there is a GPU.
+
+    Raises
+    ------
+    InputError
+        If a pair is longer than the model's positions, there are fewer pairs than a batch, or the folder holds
+        another recipe's checkpoints.
     """
+    lengths = pairs.lengths()
+    if (lengths > recipe.positions).any():
+        index = int((lengths > recipe.positions).argmax())
+        raise InputError(
+            f"pairs[{index}] has {lengths[index]} tokens on its longer side, the recipe positions={recipe.positions}. "
+            "Leave such pairs out, or give the recipe more positions."
+        )
+    batches = OrderedBatches(lengths, recipe.batch_pairs, recipe.steps, seeds.order)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_incomplete(folder)
+    _remove(checkpoint for checkpoint in _checkpoints(folder) if not is_complete(checkpoint))
     checkpoints = {step: folder / f"checkpoint-{step}" for step in recipe.checkpoints}
     if all(path.exists() for path in checkpoints.values()):
         return checkpoints
+    _remove_not_resumable(folder)
     last = get_last_checkpoint(str(folder))
     with seeded(seeds.dropout):
         trainer = _Trainer(
@@ -236,7 +251,7 @@ def train(
             callbacks=[_SaveAt(recipe.checkpoints)],
             compute_loss_func=_SmoothedLoss(recipe.label_smoothing),
         )
-        trainer.batches = OrderedBatches(pairs.lengths(), recipe.batch_pairs, recipe.steps, seeds.order)
+        trainer.batches = batches
         trainer.train(resume_from_checkpoint=last)
     missing = [step for step, path in checkpoints.items() if not path.exists()]
     if missing:
@@ -307,15 +322,30 @@ def _arguments(folder: Path, recipe: Recipe, seeds: Seeds, cpu: bool) -> Seq2Seq
     )
 
 
-def _remove_incomplete(folder: Path) -> None:
-    """Delete checkpoints whose writing was cut off, and newest ones that lack what resuming needs."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / _STATE).exists():
-            shutil.rmtree(checkpoint)
-    by_step = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in by_step:
-        if all((checkpoint / name).exists() for name in _RESUME_ONLY[:2]):
-            return
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: the trainer writes its state last."""
+    try:
+        json.loads((checkpoint / _STATE).read_text())
+    except (OSError, ValueError):  # not there, or cut off
+        return False
+    return True
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
+
+
+def _remove_not_resumable(folder: Path) -> None:
+    """Delete the newest checkpoints up to one that training can go on from: what follows is trained again."""
+    found = _checkpoints(folder)
+    ready = [all((checkpoint / name).exists() for name in _RESUME_ONLY) for checkpoint in found]
+    _remove(found[: ready.index(True)] if any(ready) else found)
+
+
+def _remove(checkpoints: Iterable[Path]) -> None:
+    for checkpoint in checkpoints:
         shutil.rmtree(checkpoint)
 
 

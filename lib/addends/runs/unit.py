@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from addends.decomposition.batches import encode, translate
 from addends.decomposition.loading import load
-from addends.errors import DataError
+from addends.errors import DataError, InputError
 from addends.runs import tables, training, vocabulary
 from addends.runs.measure import corpus_means, measure_batch
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
@@ -42,12 +42,15 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     ------
     DataError
         If the work folder holds a run of this name that another recipe or other seeds made.
+    InputError
+        If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
     run = suite.run(name)
     folder = work / suite.name / name
     _same_run(folder / "run.json", training.as_record(suite.recipe, run.seeds))
     tokenizer = suite.tokenizer(work / suite.name / "vocabulary")
-    if not all((folder / f"checkpoint-{step}" / "trainer_state.json").exists() for step in suite.recipe.checkpoints):
+    sentences = _sentences(suite, tokenizer)
+    if not all(training.is_complete(folder / f"checkpoint-{step}") for step in suite.recipe.checkpoints):
         pairs = suite.pairs(run)
         encoded = training.Pairs(
             vocabulary.encode_all(tokenizer, pairs["source"]), vocabulary.encode_all(tokenizer, pairs["target"])
@@ -62,7 +65,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         for table in _PER_RUN[1:]
     }
     frames["runs"] = _runs_row(suite, run, folder)
-    tables.write(_sentences(suite, tokenizer), data / suite.name / "sentences.parquet", "sentences")
+    tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
     for table in reversed(_PER_RUN):  # the row of the table "runs" last: it says that the others are there
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
@@ -74,9 +77,11 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     ------
     DataError
         If the run has not been trained to its end.
+    InputError
+        If the suite has no such run.
     """
-    source = work / suite.name / name / f"checkpoint-{suite.recipe.steps}"
-    if not (source / "trainer_state.json").exists():
+    source = work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
+    if not training.is_complete(source):
         raise DataError(f"{source} is no finished checkpoint. Train the run {name!r} first.")
     target = data / suite.name / "checkpoint"
     part = target.with_name(".checkpoint.part")
@@ -174,7 +179,15 @@ def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
         f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
         for side in ("source", "target")
     }
-    return held_out[["sentence", "language"]].assign(**lengths)
+    sentences = held_out[["sentence", "language"]].assign(**lengths)
+    longest = sentences[list(lengths)].max(axis=1)
+    if (longest > suite.recipe.positions).any():  # known before training, so said before it
+        row = int(longest.argmax())
+        raise InputError(
+            f"The held-out sentence {sentences['sentence'].iloc[row]!r} has {longest.iloc[row]} tokens on its longer "
+            f"side, the recipe positions={suite.recipe.positions}. Hold out others, or give the recipe more positions."
+        )
+    return sentences
 
 
 def _same_run(file: Path, record: dict) -> None:
