@@ -64,7 +64,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         table: pd.concat([piece[table] for piece in measured if table in piece], ignore_index=True)
         for table in _PER_RUN[1:]
     }
-    frames["runs"] = _runs_row(suite, run, folder)
+    frames["runs"] = _runs_row(suite, run, tokenizer)
     tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
     for table in reversed(_PER_RUN):  # the row of the table "runs" last: it says that the others are there
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
@@ -154,9 +154,10 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
     return {table: tables.read(place / f"{table}.parquet", table) for table in wanted}
 
 
-def _runs_row(suite: Suite, run: Run, folder: Path) -> pd.DataFrame:
+def _runs_row(suite: Suite, run: Run, tokenizer) -> pd.DataFrame:
     recipe = suite.recipe
-    model, _ = load(folder / f"checkpoint-{recipe.steps}")
+    # Of a new model: one that was loaded calls its fixed sinusoidal positions trainable too.
+    model = training.new_model(recipe, tokenizer, run.seeds.init)
     row = {
         "run": run.name,
         "suite": suite.name,
@@ -167,7 +168,7 @@ def _runs_row(suite: Suite, run: Run, folder: Path) -> pd.DataFrame:
         "languages": "+".join(run.languages),
         "layers": recipe.layers,
         "dim": recipe.dim,
-        "parameters": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        "parameters": model.num_parameters(only_trainable=True),
         "steps": recipe.steps,
     }
     return pd.DataFrame([row])
