@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import addends
 from addends.errors import DataError, InputError
 from addends.runs import tables, toy, training, unit, vocabulary
+from addends.runs.quality import negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
 from addends.runs.training import Recipe, Seeds
 
@@ -143,6 +144,18 @@ def test_what_is_measured_on_the_reference_is_the_reference(finished, long_ago):
         pd.testing.assert_series_equal(
             both[name], both[f"{name}_stored"], check_names=False, check_dtype=False, rtol=1e-4, atol=1e-5
         )
+
+
+def test_every_translation_is_scored_against_its_own_reference(finished, long_ago):
+    model, own_tokenizer = addends.load(finished[0] / "tiny" / "ora-a" / "checkpoint-12")
+    stored = long_ago["translations"].query("checkpoint == 12").set_index("sentence")
+    for row in split()[1].itertuples():
+        said = addends.translate(model, own_tokenizer, [row.source], max_new_tokens=SUITE.own_tokens)
+        scores = sentence_scores(said.texts, [row.target])
+        read = addends.encode(model, own_tokenizer, [row.source], [row.target])
+        expected = [*scores.loc[0, ["chrf", "bleu"]], float(negative_log_likelihood(model, read)), int(said.mask.sum())]
+        given = stored.loc[row.sentence, ["chrf", "bleu", "nll", "tokens"]].astype(float)
+        assert given.tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_sentences_and_runs_say_what_was_done(finished, long_ago):
