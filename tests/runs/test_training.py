@@ -20,7 +20,9 @@ from transformers import MarianMTModel, MarianTokenizer, TrainerState
 
 from addends.errors import InputError
 from addends.runs import training, vocabulary
-from addends.runs.training import Collator, OrderedBatches, Pairs, Recipe, Seeds, log_spaced, new_model
+from addends.runs.batching import Collator, OrderedBatches, Pairs
+from addends.runs.recipe import Recipe, Seeds, as_record, log_spaced
+from addends.runs.training import new_model
 from tests.conftest import SOURCES, TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +141,7 @@ def test_log_spaced_steps_end_with_the_plateau():
 
 
 def test_a_record_holds_recipe_and_seeds():
-    record = training.as_record(RECIPE, SEEDS)
+    record = as_record(RECIPE, SEEDS)
     assert {name: record.pop(f"{name}_seed") for name in ("init", "order", "dropout")} == dataclasses.asdict(SEEDS)
     assert Recipe(**record) == RECIPE
 

@@ -17,8 +17,8 @@ import addends
 from addends.errors import DataError, InputError
 from addends.runs import tables, toy, training, unit, vocabulary
 from addends.runs.quality import negative_log_likelihood, sentence_scores
+from addends.runs.recipe import Recipe, Seeds
 from addends.runs.suite import Run, Suite
-from addends.runs.training import Recipe, Seeds
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
 STEPS, SENTENCE_STEPS, LAYERS = (4, 8, 12), (8, 12), (0, 1)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from addends.runs import corpora, vocabulary
+from addends.runs.recipe import Recipe, Seeds, log_spaced
 from addends.runs.suite import Run, Suite
-from addends.runs.training import Recipe, Seeds, log_spaced
 
 LANGUAGES = ("fra", "deu", "pol", "bul", "cmn")
 PIECES = 5000

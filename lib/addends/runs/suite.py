@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from addends.errors import InputError
-from addends.runs.training import Recipe, Seeds
+from addends.runs.recipe import Recipe, Seeds
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer

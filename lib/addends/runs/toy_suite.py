@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from addends.runs import toy, vocabulary
+from addends.runs.recipe import Recipe, Seeds
 from addends.runs.suite import Run, Suite
-from addends.runs.training import Recipe, Seeds
 
 LANGUAGE = "ora"
 PIECES = 800

@@ -13,72 +13,25 @@ import json
 import random
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from addends.errors import InputError
+from addends.runs.batching import Collator, OrderedBatches, Pairs
+from addends.runs.recipe import Recipe, Seeds
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
 _STATE = "trainer_state.json"
 _RESUME_ONLY = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The three seeds of a run."""
-
-    init: int
-    order: int
-    dropout: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the runs of a suite have in common.
-
-    ``checkpoints`` are the steps (updates) whose weights are kept, ascending; the last one is the end of training.
-    """
-
-    layers: int
-    dim: int
-    heads: int
-    feed_forward: int
-    batch_pairs: int
-    checkpoints: tuple[int, ...]
-    peak_learning_rate: float = 2e-3
-    warmup_steps: int = 300
-    dropout: float = 0.1
-    label_smoothing: float = 0.1
-    positions: int = 256
-
-    def __post_init__(self) -> None:
-        if list(self.checkpoints) != sorted(set(self.checkpoints)) or not self.checkpoints or self.checkpoints[0] < 1:
-            raise InputError(f"checkpoints={self.checkpoints}: ascending steps, each at least 1, are wanted.")
-        if self.dim % self.heads:
-            raise InputError(f"dim={self.dim} is no multiple of heads={self.heads}.")
-
-    @property
-    def steps(self) -> int:
-        return self.checkpoints[-1]
-
-
-def log_spaced(first: int, last: int, count: int, plateau: Sequence[float] = (0.95, 0.975)) -> tuple[int, ...]:
-    """About ``count`` steps from ``first`` to ``last``, evenly spaced in their logarithm, and shares of the last.
-
-    ``plateau`` names shares of ``last`` that are always among them: neighbours of the end, by which one can see how
-    much a number moves while quality does not.
-    """
-    spaced = np.geomspace(first, last, count).round().astype(int)
-    return tuple(sorted({*spaced.tolist(), *(round(share * last) for share in plateau), last}))
 
 
 def new_model(recipe: Recipe, tokenizer: MarianTokenizer, init_seed: int) -> MarianMTModel:
@@ -125,85 +78,6 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-
-
-class Pairs(Dataset):
-    """Encoded sentence pairs."""
-
-    def __init__(self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]):
-        if len(sources) != len(targets):
-            raise InputError(f"{len(sources)} sources and {len(targets)} targets: as many of each are wanted.")
-        self.sources, self.targets = sources, targets
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.sources[index], self.targets[index]
-
-    def lengths(self) -> np.ndarray:
-        """Tokens of the longer side of each pair, of shape (pair,)."""
-        return np.array([max(len(s), len(t)) for s, t in zip(self.sources, self.targets, strict=True)])
-
-
-class OrderedBatches(Sampler):
-    """The training order, whole: ``steps`` batches of pairs of similar length, drawn by ``order_seed`` alone.
-
-    Every pass over the corpus shuffles the pairs, cuts them into pools of ``pool`` batches, sorts each pool by length
-    (so that little is padding) and shuffles the batches. Since the order does not depend on what was trained before,
-    training can resume at any step.
-    """
-
-    def __init__(self, lengths: np.ndarray, batch_pairs: int, steps: int, order_seed: int, pool: int = 50):
-        if len(lengths) < batch_pairs:
-            raise InputError(f"{len(lengths)} pairs do not fill one batch of {batch_pairs}.")
-        self.lengths, self.batch_pairs, self.steps = lengths, batch_pairs, steps
-        self.order_seed, self.pool = order_seed, pool
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        generator = np.random.default_rng(self.order_seed)
-        given = 0
-        while True:
-            order = generator.permutation(len(self.lengths))
-            batches = []
-            for start in range(0, len(order), self.batch_pairs * self.pool):
-                pool = order[start : start + self.batch_pairs * self.pool]
-                pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-                batches += [pool[i : i + self.batch_pairs] for i in range(0, len(pool), self.batch_pairs)]
-            for index in generator.permutation(len(batches)):
-                if given == self.steps:
-                    return
-                given += 1
-                yield batches[index].tolist()
-
-
-@dataclass
-class Collator:
-    """Pads a batch; the decoder reads the target shifted right behind the start symbol."""
-
-    pad: int
-    start: int
-    ignored: int = field(default=-100)
-
-    def __call__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
-        sources, targets = zip(*pairs, strict=True)
-        input_ids = _stack(sources, self.pad)  # (sentence, position)
-        labels = _stack(targets, self.ignored)
-        decoder_input_ids = torch.full_like(labels, self.pad)
-        decoder_input_ids[:, 0] = self.start
-        decoder_input_ids[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == self.ignored, self.pad)
-        # By length, not by id: the start symbol is the pad symbol, and attention masks must not hide it.
-        lengths = torch.tensor([len(source) for source in sources])
-        mask = torch.arange(input_ids.shape[1])[None] < lengths[:, None]
-        return {
-            "input_ids": input_ids,
-            "attention_mask": mask.long(),
-            "decoder_input_ids": decoder_input_ids,
-            "labels": labels,
-        }
 
 
 def train(
@@ -347,16 +221,3 @@ def _remove_not_resumable(folder: Path) -> None:
 def _remove(checkpoints: Iterable[Path]) -> None:
     for checkpoint in checkpoints:
         shutil.rmtree(checkpoint)
-
-
-def _stack(rows: Sequence[np.ndarray], filler: int) -> torch.Tensor:
-    longest = max(len(row) for row in rows)
-    stacked = torch.full((len(rows), longest), filler, dtype=torch.long)
-    for index, row in enumerate(rows):
-        stacked[index, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-    return stacked
-
-
-def as_record(recipe: Recipe, seeds: Seeds) -> dict:
-    """Recipe and seeds as one flat dictionary, to be written beside the weights."""
-    return {**asdict(recipe), **{f"{name}_seed": value for name, value in asdict(seeds).items()}}

@@ -6,6 +6,7 @@ checkpoint waits in the work folder, so that a unit that was killed goes on wher
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ from addends.decomposition.batches import encode, translate
 from addends.decomposition.loading import load
 from addends.errors import DataError, InputError
 from addends.runs import tables, training, vocabulary
+from addends.runs.batching import Pairs
 from addends.runs.measure import corpus_means, measure_batch
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
+from addends.runs.recipe import as_record
 from addends.runs.suite import Run, Suite
 
 _PER_RUN = ("runs", "quality", "translations", "measurements", "trajectories")
@@ -41,18 +44,18 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     Raises
     ------
     DataError
-        If the work folder holds a run of this name that another recipe or other seeds made.
+        If the work folder holds a run of this name made with another recipe, other seeds or other sentences.
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
     run = suite.run(name)
     folder = work / suite.name / name
-    _same_run(folder / "run.json", training.as_record(suite.recipe, run.seeds))
+    _same_run(folder / "run.json", _record(suite, run))
     tokenizer = suite.tokenizer(work / suite.name / "vocabulary")
     sentences = _sentences(suite, tokenizer)
     if not all(training.is_complete(folder / f"checkpoint-{step}") for step in suite.recipe.checkpoints):
         pairs = suite.pairs(run)
-        encoded = training.Pairs(
+        encoded = Pairs(
             vocabulary.encode_all(tokenizer, pairs["source"]), vocabulary.encode_all(tokenizer, pairs["target"])
         )
         training.train(folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu)
@@ -189,6 +192,19 @@ def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
             f"side, the recipe positions={suite.recipe.positions}. Hold out others, or give the recipe more positions."
         )
     return sentences
+
+
+def _record(suite: Suite, run: Run) -> dict:
+    """All that makes this run's tables what they are."""
+    sentences = suite.held_out()
+    text = sentences[["sentence", "source", "target"]].to_csv(index=False)
+    return as_record(suite.recipe, run.seeds) | {
+        "condition": run.condition,
+        "languages": list(run.languages),
+        "own_tokens": suite.own_tokens,
+        "sentence_checkpoints": list(suite.sentence_checkpoints),
+        "held_out_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
 
 
 def _same_run(file: Path, record: dict) -> None:
