@@ -1,4 +1,4 @@
-"""One forward pass of the model's own code, recording what each sublayer of the decoder wrote.
+"""One forward pass of the model's own code, recording what each sublayer of a stack read and wrote.
 
 Nothing is recomputed: hooks read the model's own tensors. They are removed, and the attention implementation is put
 back, even when an error passes through.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
-from addends.decomposition.architectures import Architecture, Attention, architecture_of
+from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
+from addends.decomposition.attention import recorded_weights
 from addends.decomposition.batches import Batch
 from addends.decomposition.loading import check_finite
+from addends.decomposition.norms import Norm
 from addends.errors import InputError, ModelStateError
 
 
@@ -26,31 +25,47 @@ from addends.errors import InputError, ModelStateError
 class Sublayer:
     """What one sublayer did in this pass; tensors are of shape (sentence, position, dim) unless said otherwise.
 
-    ``written``: its output, biases included. ``before_norm``: what its norm read. ``preactivation``: of a
-    feed-forward, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
+    ``written``: its output, biases included. ``preactivation`` and ``gate``: of a feed-forward, what its first map and
+    its gate gave, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
     position, read position); recorded on request.
     """
 
+    place: Attention | FeedForward
     modules: dict[str, nn.Module]
+    norm: Norm
     written: torch.Tensor = None
-    before_norm: torch.Tensor = None
     preactivation: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
 
 @dataclass
-class Capture:
-    """A forward pass: the first layer's input, then each layer's sublayers and output, in order."""
+class StackRecord:
+    """A stack in this pass: what its first layer read, its layers' sublayers in order, and the states it gave.
 
-    row: Architecture
-    initial: torch.Tensor = None
-    encoder_states: torch.Tensor | None = None
+    ``states`` are transformers' own hidden_states: the first layer's input, then each layer's output, the last one
+    past the final norm where there is one.
+    """
+
+    stack: Stack
+    embedding_norm: Norm | None = None
+    final_norm: Norm | None = None
     layers: list[list[Sublayer]] = field(default_factory=list)
     states: list[torch.Tensor] = field(default_factory=list)
 
 
-def capture(model, batch: Batch, attention_weights: bool = False) -> Capture:
-    """Run the base model (never the output head) once and record its decoder.
+@dataclass
+class Capture:
+    """A forward pass: the decomposed stack and, of an encoder-decoder, its encoder's record or states alone."""
+
+    row: Architecture
+    main: StackRecord
+    encoder: StackRecord | None = None
+    encoder_states: torch.Tensor | None = None
+
+
+def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool = False) -> Capture:
+    """Run the base model (never the output head) once and record it.
 
     Raises
     ------
@@ -59,7 +74,7 @@ def capture(model, batch: Batch, attention_weights: bool = False) -> Capture:
     ModelStateError
         If dropout is switched on, or a state comes out NaN or infinite (the first bad parameter is named).
     InputError
-        If model and batch are on different devices, or the batch has no decoder side.
+        If model and batch are on different devices, or the batch lacks the decoder side that the model needs.
     """
     row = architecture_of(model.config)
     base = model.base_model
@@ -67,73 +82,112 @@ def capture(model, batch: Batch, attention_weights: bool = False) -> Capture:
         raise ModelStateError(
             "The model is in training mode: dropout would change every state. Call model.eval() first."
         )
-    if batch.decoder_input_ids is None:
-        raise InputError("The batch has no decoder_input_ids. Make it with encode(model, tokenizer, sources, targets).")
     if batch.input_ids.device != model.device:
         raise InputError(
             f"The batch is on {batch.input_ids.device}, the model on {model.device}. Call batch.to(model.device)."
         )
-    decoder = base.get_submodule(row.decoder)
-    record = Capture(row)
     with contextlib.ExitStack() as stack:
-        layers = decoder.get_submodule(row.layers)
-        for layer in layers:
-            record.layers.append([_hook(stack, layer, sublayer) for sublayer in row.sublayers])
-            stack.enter_context(_removed(layer.register_forward_hook(_keep(record.states.append))))
-        first = layers[0].register_forward_pre_hook(_keep_first_input(record), with_kwargs=True)
-        stack.enter_context(_removed(first))
+        record = Capture(row, _hook_stack(stack, base, row.stack))
+        if encoder and row.encoder is not None:
+            record.encoder = _hook_stack(stack, base, row.encoder)
         if attention_weights:
-            stack.enter_context(_recorded_attention(base, record))
+            records = [record.main, *([record.encoder] if record.encoder else [])]
+            attentions = [sub for each in records for layer in each.layers for sub in layer if "module" in sub.modules]
+            stack.enter_context(recorded_weights(base, {sub.modules["module"]: sub for sub in attentions}))
         stack.enter_context(torch.no_grad())
-        output = base(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            use_cache=False,
-        )
-    record.encoder_states = output.encoder_last_hidden_state
-    if not torch.isfinite(record.states[-1][batch.mask]).all():
+        output = base(**_inputs(row, batch))
+    record.encoder_states = getattr(output, "encoder_last_hidden_state", None)
+    for each in (record.main, record.encoder):
+        if each is not None:
+            _finish(each)
+    if not torch.isfinite(record.main.states[-1][batch.mask]).all():
         check_finite(model)
         raise ModelStateError(
-            "A decoder state is NaN or infinite though every weight is finite: the dtype "
+            "A state is NaN or infinite though every weight is finite: the dtype "
             f"{model.dtype} is too narrow for this model. Load it with dtype='float32'."
         )
     return record
 
 
-def _hook(stack: contextlib.ExitStack, layer: nn.Module, sublayer) -> Sublayer:
-    """Register the hooks of one sublayer and return the record that they fill."""
-    names = ("module", "value", "output") if isinstance(sublayer, Attention) else ("first", "activation", "second")
-    record = Sublayer({name: layer.get_submodule(getattr(sublayer, name)) for name in (*names, "norm")})
+def _finish(record: StackRecord) -> None:
+    """Put the last state past the final norm, and what was recorded by row back into sentences and positions."""
+    if record.final_norm is not None:
+        record.states[-1] = record.final_norm.gave
+    sentences = record.states[0].shape[:2]
+    for sublayer in (sublayer for layer in record.layers for sublayer in layer):
+        for holder, name in (
+            *((sublayer, name) for name in ("written", "preactivation", "gate")),
+            *((sublayer.norm, name) for name in ("read", "gave")),
+        ):
+            tensor = getattr(holder, name)
+            if tensor is not None and tensor.ndim == 2:  # OPT: (sentence * position, dim)
+                setattr(holder, name, tensor.unflatten(0, sentences))
 
-    def written(_module, _inputs, output):
-        record.written = output
 
-    def before_norm(_module, inputs):
-        record.before_norm = inputs[0]
+def _inputs(row: Architecture, batch: Batch) -> dict:
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if row.kind == "encoder-decoder":
+        if batch.decoder_input_ids is None:
+            raise InputError(
+                "The batch has no decoder_input_ids. Make it with encode(model, tokenizer, sources, targets)."
+            )
+        return {**inputs, "decoder_input_ids": batch.decoder_input_ids, "use_cache": False}
+    if batch.decoder_input_ids is not None:
+        raise InputError(
+            f"The batch has decoder_input_ids, but a {row.model_type} has one stack only. Make it with "
+            "encode(model, tokenizer, texts)."
+        )
+    if batch.position_ids is not None:
+        inputs["position_ids"] = batch.position_ids
+    return {**inputs, "use_cache": False} if row.kind == "decoder" else inputs
 
-    def preactivation(_module, _inputs, output):
-        record.preactivation = output
 
-    last = record.modules["output" if isinstance(sublayer, Attention) else "second"]
-    stack.enter_context(_removed(last.register_forward_hook(written)))
-    stack.enter_context(_removed(record.modules["norm"].register_forward_pre_hook(before_norm)))
-    if "first" in record.modules:
-        stack.enter_context(_removed(record.modules["first"].register_forward_hook(preactivation)))
+def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack) -> StackRecord:
+    """Register the hooks of a stack and return the record that they fill."""
+    record = StackRecord(place)
+    layers = base.get_submodule(place.layers)
+    for layer in layers:
+        record.layers.append([_hook_sublayer(stack, layer, sublayer) for sublayer in place.sublayers])
+        _on_output(stack, layer, record.states.append)
+    if place.embedding_norm:
+        record.embedding_norm = _hook_norm(stack, base.get_submodule(place.embedding_norm))
+    if place.final_norm:
+        record.final_norm = _hook_norm(stack, base.get_submodule(place.final_norm))
+
+    def first_input(_module, inputs, keywords):
+        record.states.append(inputs[0] if inputs else keywords["hidden_states"])
+
+    stack.enter_context(_removed(layers[0].register_forward_pre_hook(first_input, with_kwargs=True)))
     return record
 
 
-def _keep(sink):
-    """A forward hook that passes a layer's output state on to ``sink``; layers return a tensor or a tuple."""
-    return lambda _module, _inputs, output: sink(output[0] if isinstance(output, tuple) else output)
+def _hook_sublayer(stack: contextlib.ExitStack, layer: nn.Module, place: Attention | FeedForward) -> Sublayer:
+    attention = isinstance(place, Attention)
+    names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
+    modules = {name: layer.get_submodule(getattr(place, name)) for name in names if getattr(place, name)}
+    record = Sublayer(place, modules, _hook_norm(stack, layer.get_submodule(place.norm)))
+    _on_output(stack, modules["output" if attention else "second"], lambda out: setattr(record, "written", out))
+    if not attention:
+        _on_output(stack, modules["first"], lambda out: setattr(record, "preactivation", out))
+    if "gate" in modules:
+        _on_output(stack, modules["gate"], lambda out: setattr(record, "gate", out))
+    return record
 
 
-def _keep_first_input(record: Capture):
-    def hook(_module, inputs, keywords):
-        record.initial = inputs[0] if inputs else keywords["hidden_states"]
-        record.states.insert(0, record.initial)
+def _hook_norm(stack: contextlib.ExitStack, module: nn.Module) -> Norm:
+    record = Norm(module)
 
-    return hook
+    def hook(_module, inputs, output):
+        record.read, record.gave = inputs[0], output
+
+    stack.enter_context(_removed(module.register_forward_hook(hook)))
+    return record
+
+
+def _on_output(stack: contextlib.ExitStack, module: nn.Module, sink) -> None:
+    """Pass a module's output on to ``sink``; some modules return it alone, some first in a tuple."""
+    hook = module.register_forward_hook(lambda _m, _i, out: sink(out[0] if isinstance(out, tuple) else out))
+    stack.enter_context(_removed(hook))
 
 
 @contextlib.contextmanager
@@ -142,47 +196,3 @@ def _removed(handle) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-# --- attention weights -----------------------------------------------------------------------------------------------
-# transformers looks attention up by name at each call. A name of our own, which computes the weights in the open and
-# hands them to the capture that is active, gets them from any model whose implementation hides them (sdpa, flash),
-# with its own masks and scaling.
-
-_NAME = "addends_recorded"
-_ACTIVE: ContextVar[dict[nn.Module, Sublayer] | None] = ContextVar("addends_active_capture", default=None)
-
-
-def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """softmax(q k' * scaling + mask) v, recording the softmax. Query, key, value: (sentence, head, position, dim)."""
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = query @ key.transpose(2, 3) * scaling  # (sentence, head, position, read position)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = scores.softmax(dim=-1)
-    sublayer = (_ACTIVE.get() or {}).get(module)
-    if sublayer is not None:
-        sublayer.weights = weights
-    return (weights @ value).transpose(1, 2).contiguous(), weights  # (sentence, position, head, dim)
-
-
-AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, eager_mask)
-
-
-@contextlib.contextmanager
-def _recorded_attention(base: nn.Module, record: Capture) -> Iterator[None]:
-    """Within the block the base model computes its attention by `_attention`; its configuration is restored after."""
-    configs = {id(m.config): m.config for m in base.modules() if hasattr(m, "config")}.values()
-    before = [(config, config._attn_implementation) for config in configs]
-    token = _ACTIVE.set(
-        {sub.modules["module"]: sub for layer in record.layers for sub in layer if "module" in sub.modules}
-    )
-    try:
-        for config, _ in before:
-            config._attn_implementation = _NAME
-        yield
-    finally:
-        _ACTIVE.reset(token)
-        for config, name in before:
-            config._attn_implementation = name

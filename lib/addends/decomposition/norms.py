@@ -1,14 +1,17 @@
-"""What a LayerNorm does to a sum: every term is scaled alike, and its mean and bias find a home.
+"""What a norm does to a sum: every term is scaled alike, and its mean and bias find a home.
 
-y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For x = sum_k x_k and fixed s(x),
+LayerNorm: y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For x = sum_k x_k and fixed s(x),
 
     centering="constant":  y_k = g * x_k / s(x),            and  -g * m(x) / s(x) + b  goes to C
     centering="own":       y_k = g * (x_k - m(x_k)) / s(x), and                    b  goes to C
 
-so that in both cases sum_k y_k = y: the mean of a sum is the sum of the means.
+so that in both cases sum_k y_k = y: the mean of a sum is the sum of the means. RMSNorm, y = g * x / rms(x), has
+neither mean nor bias: y_k = g * x_k / rms(x) in both cases.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -24,37 +27,55 @@ def check_centering(centering: str) -> None:
         raise InputError(f"centering={centering!r} is not one of {CENTERINGS}.")
 
 
-def through_norm(
-    norm: nn.LayerNorm, before: torch.Tensor, vectors: torch.Tensor, constant: int, centering: str
-) -> torch.Tensor:
-    """Carry the terms of a sum through a LayerNorm.
+@dataclass
+class Norm:
+    """A norm in one forward pass: what it read and what it gave, both of shape (sentence, position, dim)."""
 
-    Parameters
-    ----------
-    norm : LayerNorm
-        The model's own module.
-    before : Tensor of shape (sentence, position, dim)
-        What the norm read in the forward pass: the sum of the terms.
-    vectors : Tensor of shape (term, sentence, position, dim)
-        The terms; changed in place.
-    constant : int
-        The index of the constant term C.
-    centering : {"constant", "own"}
-        Where the mean goes.
+    module: nn.Module
+    read: torch.Tensor = None
+    gave: torch.Tensor = None
 
-    Returns
-    -------
-    Tensor of shape (term, sentence, position, dim)
-    """
-    variance, mean = torch.var_mean(before, dim=-1, correction=0, keepdim=True)  # (sentence, position, 1)
-    if centering == "own":
-        vectors -= vectors.mean(dim=-1, keepdim=True)
-    else:
-        vectors[constant] -= mean
-    gain = (variance + norm.eps).rsqrt()  # (sentence, position, 1)
-    if norm.weight is not None:
-        gain = gain * norm.weight  # (sentence, position, dim)
-    vectors *= gain
-    if getattr(norm, "bias", None) is not None:
-        vectors[constant] += norm.bias
-    return vectors
+    def of_sum(self, vectors: torch.Tensor, constant: int | None, centering: str) -> torch.Tensor:
+        """Carry the terms of a sum through the norm.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (term, sentence, position, dim)
+            The terms of what the norm read; left as they are.
+        constant : int or None
+            The index of the constant term C; None leaves out what goes there.
+        centering : {"constant", "own"}
+            Where the mean goes.
+
+        Returns
+        -------
+        Tensor of shape (term, sentence, position, dim)
+        """
+        if not isinstance(self.module, nn.LayerNorm):
+            return vectors * self._rms_gain()
+        variance, mean = torch.var_mean(self.read, dim=-1, correction=0, keepdim=True)  # (sentence, position, 1)
+        gain = (variance + self.module.eps).rsqrt()  # (sentence, position, 1)
+        if self.module.weight is not None:
+            gain = gain * self.module.weight  # (sentence, position, dim)
+        if centering == "own":
+            vectors = (vectors - vectors.mean(dim=-1, keepdim=True)).mul_(gain)
+        else:
+            vectors = vectors * gain
+            if constant is not None:
+                vectors[constant] -= mean * gain
+        if constant is not None and self.module.bias is not None:
+            vectors[constant] += self.module.bias
+        return vectors
+
+    def _rms_gain(self) -> torch.Tensor:
+        """g / rms(x), of shape (sentence, position, dim), as this module applied it.
+
+        An RMSNorm multiplies, so its gain is the ratio of what it gave to what it read. That holds whatever precision
+        the module computes in: transformers' own go through float32 even in a float64 model. Where an entry is too
+        small to divide by, the gain is the formula's.
+        """
+        eps = getattr(self.module, "variance_epsilon", getattr(self.module, "eps", 0.0)) or 0.0
+        square = self.read.square().mean(dim=-1, keepdim=True)
+        formula = self.module.weight * (square + eps).rsqrt()
+        small = self.read.abs() <= 1e-6 * square.sqrt()
+        return torch.where(small, formula, self.gave / torch.where(small, 1, self.read))

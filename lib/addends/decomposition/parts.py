@@ -60,7 +60,9 @@ class Parts:
         return f"Parts(by={self.by!r}, terms={''.join(self.terms)}, centering={self.centering!r}, {axes})"
 
 
-def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None = None) -> Parts:
+def decompose(
+    model, batch: Batch, by: str = "sublayer", centering: str | None = None, gate: str = "frozen"
+) -> Parts:
     """Write every decoder state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
     Parameters
@@ -92,7 +94,7 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
     ----------
     Mickus, Paperno & Constant (2022); Oh & Schuler (2023); Mickus & Vázquez (2023), section 2.
     """
-    terms, layers = stream(model, batch, by, centering)
+    terms, layers = stream(model, batch, by, centering, gate)
     vectors, states = zip(*((vectors.clone(), state) for vectors, state in layers), strict=True)
     return Parts(
         vectors=torch.stack(vectors),
@@ -105,7 +107,7 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
 
 
 def stream(
-    model, batch: Batch, by: str, centering: str | None = None
+    model, batch: Batch, by: str, centering: str | None = None, gate: str = "frozen"
 ) -> tuple[tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """`decompose`, one layer at a time: the terms, and an iterator over (vectors, state) that keeps one layer only.
 
@@ -117,8 +119,9 @@ def stream(
     centering = DEFAULT_CENTERING[by] if centering is None else centering
     check_centering(centering)
     record = capture(model, batch, attention_weights=by == "token")
-    method, terms = (sublayers, record.row.terms) if by == "sublayer" else (tokens, tokens.TERMS)
-    return terms, _paired(method.propagate(record, centering), record.states)
+    if by == "sublayer":
+        return record.row.terms, _paired(sublayers.propagate(record, centering), record.main.states)
+    return tokens.terms_of(record), _paired(tokens.propagate(record, centering, gate), record.main.states)
 
 
 def _paired(layers: Iterator[torch.Tensor], states: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

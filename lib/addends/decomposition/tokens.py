@@ -2,13 +2,20 @@
 
     e = s + t + c
 
-T starts as the first layer's input. The terms travel THROUGH the sublayers, which are made linear around this pass:
-attention weights A are held fixed, so that W_O A W_V applies to each term; cross-attention adds the encoder states'
-share to S; a feed-forward is replaced by its tangent at its pre-activation z,
+T starts as the first layer's input (in front of an embedding norm, where there is one). A stack without an encoder has
+no S. The terms travel THROUGH the sublayers, which are made linear around this pass: attention weights A are held
+fixed, so that W_O A W_V applies to each term; cross-attention adds the encoder states' share to S; a feed-forward is
+replaced by its tangent at its pre-activation z,
 
     W_2 f(W_1 x + b_1) + b_2  =  sum_k W_2 (f'(z) * W_1 x_k)  +  W_2 (f(z) - f'(z) * (z - b_1)) + b_2,
 
-whose last part, like every bias, goes to C. All terms are propagated independently; none is had by subtraction.
+whose last part, like every bias, goes to C. Of a gated feed-forward, with gate g = W_g x + b_g and u = W_1 x + b_1,
+
+    gate="frozen"    f(g) * u  =  sum_k f(g) * W_1 x_k  +  f(g) * b_1
+    gate="tangent"   f(g) * u  =  sum_k (f(g) * W_1 x_k + f'(g) u * W_g x_k)  +  f(g) * b_1 - f'(g) u * (g - b_g).
+
+With the tangent, parts grow and cancel with depth: read errors against sum_k |x_k| / |e|. All terms are propagated
+independently; none is had by subtraction.
 
 References
 ----------
@@ -25,67 +32,111 @@ from torch.nn.functional import linear
 
 from addends.decomposition.architectures import Attention
 from addends.decomposition.capture import Capture, Sublayer
-from addends.decomposition.norms import through_norm
 from addends.decomposition.sublayers import constant_output
+from addends.decomposition.weights import linear_map, value_map
+from addends.errors import InputError
 
-TERMS = ("S", "T", "C")
-_SOURCE, _TARGET, _CONSTANT = range(3)
+GATES = ("frozen", "tangent")
 
 
-def propagate(record: Capture, centering: str) -> Iterator[torch.Tensor]:
-    """Yield S, T and C layer by layer, from layer 0 (the first layer's input). Needs captured attention weights.
+def terms_of(record: Capture) -> tuple[str, ...]:
+    """S, T and C; T and C of a stack without an encoder."""
+    return ("S", "T", "C") if record.encoder_states is not None else ("T", "C")
+
+
+def propagate(record: Capture, centering: str, gate: str = "frozen") -> Iterator[torch.Tensor]:
+    """Yield the terms layer by layer, from layer 0 (the first layer's input). Needs captured attention weights.
 
     Yields
     ------
     Tensor of shape (term, sentence, position, dim)
-        The next layer's terms are made in the same memory: copy what is to be kept.
+        The next layer's terms may be made in the same memory: copy what is to be kept.
+
+    Raises
+    ------
+    InputError
+        If ``gate`` is not allowed.
     """
-    vectors = record.initial.new_zeros((len(TERMS), *record.initial.shape))
-    vectors[_TARGET] = record.initial
+    if gate not in GATES:
+        raise InputError(f"gate={gate!r} is not one of {GATES}.")
+    main, terms = record.main, terms_of(record)
+    target, constant = terms.index("T"), terms.index("C")
+    vectors = main.states[0].new_zeros((len(terms), *main.states[0].shape))
+    vectors[target] = main.states[0] if main.embedding_norm is None else main.embedding_norm.read
+    if main.embedding_norm is not None:
+        vectors = main.embedding_norm.of_sum(vectors, constant, centering)
     yield vectors
-    for layer in record.layers:
-        for sublayer, place in zip(layer, record.row.sublayers, strict=True):
-            if not isinstance(place, Attention):
-                vectors += _tangent(sublayer, vectors)
-                vectors[_CONSTANT] += _intercept(sublayer)
-            elif place.reads == "encoder":
-                vectors[_SOURCE] += _attended(sublayer, record.encoder_states[None])[0]
-            else:
-                vectors += _attended(sublayer, vectors)
-            bias = constant_output(sublayer)
-            if bias is not None:
-                vectors[_CONSTANT] += bias
-            vectors = through_norm(sublayer.modules["norm"], sublayer.before_norm, vectors, _CONSTANT, centering)
+    for number, layer in enumerate(main.layers, start=1):
+        before = vectors
+        for sublayer in layer:
+            read = before if main.stack.parallel else vectors
+            if main.stack.norm == "pre":
+                read = sublayer.norm.of_sum(read, constant, centering)
+            vectors = vectors + _written(sublayer, read, constant, record.encoder_states, gate)
+            if main.stack.norm == "post":
+                vectors = sublayer.norm.of_sum(vectors, constant, centering)
+        if number == len(main.layers) and main.final_norm is not None:
+            vectors = main.final_norm.of_sum(vectors, constant, centering)
         yield vectors
+
+
+def _written(
+    sublayer: Sublayer, read: torch.Tensor, constant: int, encoder_states: torch.Tensor | None, gate: str
+) -> torch.Tensor:
+    """What the sublayer writes to each term, of shape (term, sentence, position, dim), from the terms that it read."""
+    if not isinstance(sublayer.place, Attention):
+        written = _through_feed_forward(sublayer, read, constant, gate)
+    elif sublayer.place.reads == "encoder":
+        written = torch.zeros_like(read)
+        written[0] = _attended(sublayer, encoder_states[None])[0]  # S is the first term
+    else:
+        written = _attended(sublayer, read)
+    bias = constant_output(sublayer)
+    if bias is not None:
+        written[constant] += bias
+    return written
 
 
 def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
     """W_O A W_V x for each term x that the attention read, of shape (term, sentence, read position, dim)."""
     heads = sublayer.weights.shape[1]
-    values = linear(read, sublayer.modules["value"].weight)  # (term, sentence, read position, head * inner)
-    values = values.unflatten(-1, (heads, -1)).transpose(2, 3)  # (term, sentence, head, read position, inner)
+    weight_output, _ = linear_map(sublayer.modules["output"])
+    weight_value, _ = value_map(sublayer.place, sublayer.modules["value"], heads)
+    inner = weight_output.shape[1] // heads
+    values = linear(read, weight_value).unflatten(-1, (-1, inner))  # (term, sentence, read position, value head, inner)
+    values = values.transpose(2, 3)  # (term, sentence, value head, read position, inner)
+    values = values.repeat_interleave(heads // values.shape[2], dim=2)  # grouped queries share values
     mixed = sublayer.weights @ values  # (term, sentence, head, position, inner)
-    mixed = mixed.transpose(2, 3).flatten(-2)  # (term, sentence, position, head * inner)
-    return linear(mixed, sublayer.modules["output"].weight)
+    return linear(mixed.transpose(2, 3).flatten(-2), weight_output)  # (term, sentence, position, head * inner)
 
 
-def _tangent(sublayer: Sublayer, vectors: torch.Tensor) -> torch.Tensor:
-    """W_2 (f'(z) * W_1 x) for each term x, of shape (term, sentence, position, dim)."""
-    first, second = sublayer.modules["first"], sublayer.modules["second"]
-    return linear(linear(vectors, first.weight) * _slope(sublayer), second.weight)
+def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, constant: int, gate: str) -> torch.Tensor:
+    """The feed-forward made linear, without b_2, for each term, of shape (term, sentence, position, dim)."""
+    weight_first, bias_first = linear_map(sublayer.modules["first"])
+    weight_second, _ = linear_map(sublayer.modules["second"])
+    inner = linear(read, weight_first)  # (term, sentence, position, inner)
+    if sublayer.gate is None:
+        value, slope = _value_and_slope(sublayer, sublayer.preactivation)
+        z = sublayer.preactivation
+        inner *= slope
+        inner[constant] += value - slope * (z if bias_first is None else z - bias_first)
+    else:
+        value, slope = _value_and_slope(sublayer, sublayer.gate)
+        inner *= value
+        if bias_first is not None:
+            inner[constant] += value * bias_first
+        if gate == "tangent":
+            weight_gate, bias_gate = linear_map(sublayer.modules["gate"])
+            tilt = slope * sublayer.preactivation
+            inner += tilt * linear(read, weight_gate)
+            inner[constant] -= tilt * (sublayer.gate if bias_gate is None else sublayer.gate - bias_gate)
+    return linear(inner, weight_second)
 
 
-def _intercept(sublayer: Sublayer) -> torch.Tensor:
-    """W_2 (f(z) - f'(z) * (z - b_1)): what the tangent adds whatever the terms are; b_2 is counted with the biases."""
-    z, first = sublayer.preactivation, sublayer.modules["first"]
-    from_weights = z if first.bias is None else z - first.bias
-    with torch.no_grad():
-        kept = sublayer.modules["activation"](z) - _slope(sublayer) * from_weights
-    return linear(kept, sublayer.modules["second"].weight)
-
-
-def _slope(sublayer: Sublayer) -> torch.Tensor:
-    """f'(z), by differentiating the model's own activation module; of shape (sentence, position, inner)."""
+def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
     with torch.enable_grad():
-        z = sublayer.preactivation.detach().requires_grad_()
-        return torch.autograd.grad(sublayer.modules["activation"](z).sum(), z)[0]
+        z = z.detach().requires_grad_()
+        value = sublayer.modules["activation"](z)
+        (slope,) = torch.autograd.grad(value.sum(), z)
+    return value.detach(), slope
