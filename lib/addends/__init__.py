@@ -15,16 +15,29 @@ from importlib import import_module
 
 _WHERE = {
     "load": "addends.decomposition.loading",
-    "encode": "addends.decomposition.batches",
-    "translate": "addends.decomposition.batches",
+    "encode": "addends.decomposition.encoding",
+    "translate": "addends.decomposition.encoding",
     "Batch": "addends.decomposition.batches",
+    "architectures": "addends.decomposition.architectures",
+    "register": "addends.decomposition.architectures",
     "decompose": "addends.decomposition.parts",
     "indicators": "addends.decomposition.indicators",
     "measure": "addends.runs.measure",
 }
 _MODULES = {"mixed": "addends.statistics.mixed"}
 
-__all__ = ["Batch", "decompose", "encode", "indicators", "load", "measure", "mixed", "translate"]
+__all__ = [
+    "Batch",
+    "architectures",
+    "decompose",
+    "encode",
+    "indicators",
+    "load",
+    "measure",
+    "mixed",
+    "register",
+    "translate",
+]
 __version__ = "0.1.0"
 
 

@@ -15,7 +15,7 @@ Xiong et al. (2020), On layer normalization in the Transformer architecture, ICM
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -42,7 +42,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """A feed-forward sublayer: y = W_2 f(W_1 x + b_1) + b_2, or, gated, y = W_2 (f(W_g x + b_g) * (W_1 x + b_1)) + b_2."""
+    """A feed-forward sublayer: y = W_2 f(z) + b_2 with z = W_1 x + b_1, or, gated, y = W_2 (f(W_g x + b_g) * z) + b_2."""
 
     term: str
     first: str

@@ -60,9 +60,7 @@ class Parts:
         return f"Parts(by={self.by!r}, terms={''.join(self.terms)}, centering={self.centering!r}, {axes})"
 
 
-def decompose(
-    model, batch: Batch, by: str = "sublayer", centering: str | None = None, gate: str = "frozen"
-) -> Parts:
+def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None = None, gate: str = "frozen") -> Parts:
     """Write every decoder state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
     Parameters

@@ -22,8 +22,8 @@ def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     if type(module).__name__ == "Conv1D":  # GPT-2's: y = x W + b
         return module.weight.T, module.bias
     raise UnsupportedModelError(
-        f"A {type(module).__name__} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check the "
-        "paths of the model's row in the architectures table."
+        f"A {type(module).__name__} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check "
+        "the paths of the model's row in the architectures table."
     )
 
 
@@ -36,6 +36,8 @@ def value_map(place: Attention, module: nn.Module, heads: int) -> tuple[torch.Te
     if place.rows == "thirds":
         return weight.chunk(3)[2], None if bias is None else bias.chunk(3)[2]
     if place.rows == "heads":
-        weight = weight.unflatten(0, (heads, 3, -1))[:, 2].flatten(0, 1)  # (head * 3 * inner, dim) -> (head * inner, dim)
+        weight = weight.unflatten(0, (heads, 3, -1))[:, 2].flatten(
+            0, 1
+        )  # (head * 3 * inner, dim) -> (head * inner, dim)
         return weight, None if bias is None else bias.unflatten(0, (heads, 3, -1))[:, 2].flatten()
     return weight, bias

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from addends.decomposition.batches import Batch, check_sentences, encode, translate
+from addends.decomposition.batches import Batch
+from addends.decomposition.encoding import check_sentences, encode, translate
 from addends.decomposition.indicators import NAMES, of_vectors
 from addends.decomposition.parts import DEFAULT_CENTERING, stream
 from addends.errors import InputError

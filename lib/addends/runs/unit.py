@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from addends.decomposition.batches import encode, translate
+from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.errors import DataError, InputError
 from addends.runs import tables, training, vocabulary
