@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics.correlation import over_checkpoints
+from addends.statistics.correlation import over_checkpoints, with_quality_of_others
 
 COEFFICIENTS = ["rho", "rho_differences", "rho_partial"]
 
@@ -131,3 +131,64 @@ def test_by_names_the_groups(walks):
 def test_bad_input(walks, change, arguments, message):
     with pytest.raises(InputError, match=message):
         correlate(change(walks), **arguments)
+
+
+# --- the control: another run's quality ---
+
+
+def trainings(runs, coupling, seed, points=40):
+    """Runs whose indicator and quality both saturate over log-spaced steps, with noise that they share by coupling."""
+    generator = np.random.default_rng(seed)
+    steps = np.unique(np.geomspace(10, 3000, points).round().astype(int))
+    frames = []
+    for run in range(runs):
+        shared, *own = generator.normal(0, 0.02, (3, len(steps)))
+        noise = [coupling * shared + (1 - coupling) * each for each in own]
+        speeds = generator.uniform(100, 400, 2)
+        curves = [1 - np.exp(-steps / speed) + each for speed, each in zip(speeds, noise, strict=True)]
+        frames.append(pd.DataFrame({"run": run, "checkpoint": steps, "x": curves[0], "q": curves[1]}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def sizes(data):
+    own = over_checkpoints(data, "x", "q", by=["run"])
+    others = over_checkpoints(with_quality_of_others(data, "q"), "x", "q", by=["run", "other"])
+    columns = ["rho", "rho_differences", "rho_partial"]
+    return own[columns].mean(), others[columns].mean()
+
+
+def test_unrelated_curves_correlate_with_another_runs_quality_as_with_their_own():
+    own, others = sizes(trainings(8, coupling=0.0, seed=1))
+    assert own["rho"] > 0.9  # the trend alone
+    assert own["rho_differences"] > 0.3  # and the shape that differences keep
+    assert (own - others).abs().max() < 0.15
+
+
+def test_curves_that_move_together_do_so_with_their_own_quality_only():
+    own, others = sizes(trainings(8, coupling=1.0, seed=2))
+    assert own["rho_differences"] - others["rho_differences"] > 0.2
+    assert own["rho_partial"] - others["rho_partial"] > 0.2
+
+
+def test_the_control_holds_every_other_runs_quality_at_the_same_step():
+    data = trainings(3, coupling=0.5, seed=3, points=5).assign(term="S")
+    control = with_quality_of_others(data, "q")
+    assert len(control) == 2 * len(data)
+    assert (control["run"] != control["other"]).all()
+    lookup = data.set_index(["run", "checkpoint"])["q"]
+    expected = lookup.loc[list(zip(control["other"], control["checkpoint"], strict=True))]
+    np.testing.assert_array_equal(control["q"], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[data["run"] == 0], "two or more are needed"),
+        (lambda data: data.drop(index=0), "same steps"),
+        (lambda data: pd.concat([data, data.assign(q=data["q"] + 1)]), "several values"),
+        (lambda data: data.drop(columns="q"), "'q'"),
+    ],
+)
+def test_the_control_refuses_what_it_cannot_pair(change, message):
+    with pytest.raises(InputError, match=message):
+        with_quality_of_others(change(trainings(2, 0.0, 4, points=5)), "q")

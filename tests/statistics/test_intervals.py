@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from addends.errors import InputError
-from addends.statistics.intervals import crossed_shares, leave_one_out, sd_multipliers
+from addends.statistics.intervals import crossed_shares, sd_multipliers
 
 
 def crossed(runs, sentences, sds=(0.5, 1.0, 0.7), replicates=1, seed=0, interaction=0.0):
@@ -170,25 +170,3 @@ def test_bad_input(change, arguments, message):
 def test_sd_multipliers_bad_input(arguments, message):
     with pytest.raises(InputError, match=message):
         sd_multipliers(*arguments)
-
-
-def test_leaving_a_run_out_is_splitting_the_others():
-    data = crossed(5, 20).assign(run=lambda frame: frame["run"].map(dict(enumerate("abcde"))))
-    table = leave_one_out(data, "y")
-    assert set(table["left_out"]) == set("abcde")
-    for level, rows in table.groupby("left_out"):
-        others = crossed_shares(data[data["run"] != level], "y", draws=1000)
-        assert list(rows["share"]) == list(others["share"])
-        assert list(rows["component"]) == list(others["component"])
-
-
-def test_a_run_that_stands_apart_carries_the_share_of_runs():
-    data = crossed(4, 30, sds=(0.0, 1.0, 0.7))
-    data.loc[data["run"] == 3, "y"] += 5
-    shares = leave_one_out(data, "y").query("component == 'run'").set_index("left_out")["share"]
-    assert shares[3] < 0.1 < 0.8 < shares[[0, 1, 2]].min()
-
-
-def test_of_two_runs_none_can_be_spared():
-    with pytest.raises(InputError, match=r"'run' has the levels \[0, 1\]"):
-        leave_one_out(crossed(2, 9), "y")

@@ -23,6 +23,8 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
         The label of each position.
     """
     _require(data, ("term", "position", "importance"))
+    if data.duplicated(["term", "position"]).any():
+        raise InputError("A term and position occur twice: choose one layer of one sentence before drawing.")
     wide = data.pivot(index="position", columns="term", values="importance")
     if len(wide) != len(tokens):
         raise InputError(f"{len(tokens)} tokens for {len(wide)} positions: give one label a position of one sentence.")

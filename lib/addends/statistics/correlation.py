@@ -31,8 +31,12 @@ def over_checkpoints(
 
     ``rho`` mostly measures that both curves grow: any two quantities that rise with training have one near 1. It is
     therefore never returned alone. ``rho_differences`` asks whether the indicator moves when quality moves from one
-    checkpoint to the next (checkpoints spaced by logarithm give differences over unequal spans); ``rho_partial`` asks
-    what is left of ``rho`` when the order of the steps is held fixed.
+    checkpoint to the next; ``rho_partial`` asks what is left of ``rho`` when the order of the steps is held fixed.
+
+    Neither removes all that two unrelated curves share. Differences lose the trend but keep the shape "fast early,
+    slow late" of any training: two independent curves that saturate have a large ``rho_differences`` as well. What
+    belongs to a run, and not to trainings in general, shows only against a control: the same coefficients with
+    another run's quality in the place of the run's own, see `with_quality_of_others`.
 
     No p-values: a test of any of the three would count checkpoints as independent, and neighbouring checkpoints of
     one run are nearly copies of one another, so that its p-value shrinks with how often the run was saved. Claims over
@@ -117,6 +121,40 @@ def over_checkpoints(
             f"{listed(few, 3)}. Leave them out, or check that by= does not split checkpoints apart."
         )
     return pd.DataFrame(rows)
+
+
+def with_quality_of_others(
+    data: pd.DataFrame, quality: str, run: str = "run", step: str = "checkpoint"
+) -> pd.DataFrame:
+    """The control: every row once for each other run, with that run's quality at the same step in place of its own.
+
+    Given to `over_checkpoints` with "other" added to ``by``, it gives the correlations that trainings show merely by
+    being trainings: they share no seed, and so nothing but their course.
+
+    Returns
+    -------
+    DataFrame
+        The rows of ``data`` with the column ``quality`` replaced, and a new column "other": whose quality it is.
+
+    Raises
+    ------
+    InputError
+        If a column is unknown, there is one run only, a run has two values of quality at one step, or the runs were
+        not saved at the same steps.
+    """
+    where = "with_quality_of_others"
+    require_columns(data, [run, step, quality], where)
+    scores = data[[run, step, quality]].drop_duplicates()
+    if scores.duplicated([run, step]).any():
+        raise InputError(f"{where}: {quality!r} has several values at one {step} of one {run}. Give it one a {step}.")
+    grids = scores.groupby(run)[step].agg(frozenset)
+    if len(grids) < 2:
+        raise InputError(f"{where}: {run!r} has the level(s) {list(grids.index)}; two or more are needed.")
+    if len(set(grids)) > 1:
+        raise InputError(f"{where}: the runs were not saved at the same steps; keep those that all of them have.")
+    others = scores.rename(columns={run: "other"})
+    paired = data.drop(columns=quality).merge(others, on=step)
+    return paired[paired[run] != paired["other"]].reset_index(drop=True)
 
 
 def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float, q_rounding: float) -> dict:

@@ -225,28 +225,3 @@ def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: s
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         raise InputError(f"{where}: the outcome is constant: no variance to divide.")
     return cells.reshape(*shape[:2], -1)
-
-
-def leave_one_out(data: pd.DataFrame, outcome: str, row: str = "run", column: str = "sentence") -> pd.DataFrame:
-    """`crossed_shares` without each level of ``row`` in turn: does a share rest on one run?
-
-    Returns
-    -------
-    DataFrame
-        Tidy: left_out (the level of ``row`` that was), component, share. No intervals: what one level more or less
-        does is the question here, and the samples overlap.
-
-    Raises
-    ------
-    InputError
-        As `crossed_shares`; and if ``row`` has fewer than three levels, of which one cannot be spared.
-    """
-    require_columns(data, [row], "leave_one_out")
-    levels = list(dict.fromkeys(data[row]))
-    if len(levels) < 3:
-        raise InputError(f"leave_one_out: {row!r} has the levels {levels}; with one left out, two or more must remain.")
-    parts = [
-        crossed_shares(data[data[row] != level], outcome, row, column, draws=1_000).assign(left_out=level)
-        for level in levels
-    ]
-    return pd.concat(parts, ignore_index=True)[["left_out", "component", "share"]]

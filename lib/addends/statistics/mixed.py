@@ -91,6 +91,8 @@ class MixedFit:
 
         Variances have none here: for the balanced crossing see :func:`addends.statistics.intervals.crossed_shares`.
         """
+        if not 0 < level < 1:
+            raise InputError(f"conf_int: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
         half = stats.t.ppf((1 + level) / 2, self.df) * self.bse
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
@@ -118,10 +120,13 @@ class MixedFit:
         )
 
     def summary(self) -> str:
-        """The fit as text: fixed effects, variances, shares, and what may not be read from them."""
+        """The fit as text: fixed effects, variances, and what may not be read from them.
+
+        No shares: those are never shown without their intervals, which `crossed_shares` gives.
+        """
         fixed = pd.DataFrame({"estimate": self.params, "se": self.bse, "df": self.df, "p": self.pvalues})
         fixed = fixed.join(self.conf_int())
-        shares = self.vcomp[["group", "variance", "sd"]].merge(self.icc(), on="group")
+        variances = self.vcomp[["group", "variance", "sd"]].assign(levels=[*self.levels.values(), ""])
         groups = ", ".join(f"{count} {group}" for group, count in self.levels.items())
         lines = [
             f"Linear mixed model by {'REML' if self.reml else 'maximum likelihood'}: {self.formula}",
@@ -130,8 +135,8 @@ class MixedFit:
             fixed.to_string(),
             _wrapped(f"p and interval: {self.inference}."),
             "",
-            shares.to_string(index=False),
-            _wrapped("A variance known from few levels is known only within a factor: give each share its interval."),
+            variances.to_string(index=False),
+            _wrapped("A variance known from few levels is known only within a factor: crossed_shares gives intervals."),
         ]
         if self.boundary:
             lines.append(
@@ -145,9 +150,9 @@ class MixedFit:
 
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT converged"
-        shares = ", ".join(f"{row.component} {row.share:.3f}" for row in self.icc().itertuples())
+        spread = ", ".join(f"{row.group} {row.sd:.3g}" for row in self.vcomp.itertuples())
         at_zero = ", boundary" if self.boundary else ""
-        return f"<MixedFit {self.formula!r}: {self.observations} observations, shares: {shares}{at_zero}{state}>"
+        return f"<MixedFit {self.formula!r}: {self.observations} observations, SDs: {spread}{at_zero}{state}>"
 
 
 def _wrapped(sentence: str) -> str:

@@ -1,0 +1,65 @@
+"""How much does a conclusion rest on one run, or on what else sentences differ in?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from addends.errors import InputError
+from addends.statistics import mixed
+from addends.statistics.columns import require_columns
+from addends.statistics.intervals import crossed_shares
+
+
+def leave_one_out(data: pd.DataFrame, outcome: str, row: str = "run", column: str = "sentence") -> pd.DataFrame:
+    """`crossed_shares` without each level of ``row`` in turn: does a share rest on one run?
+
+    Returns
+    -------
+    DataFrame
+        Tidy: left_out (the level of ``row`` that was), component, share. No intervals: what one level more or less
+        does is the question here, and the samples overlap.
+
+    Raises
+    ------
+    InputError
+        As `crossed_shares`; and if ``row`` has fewer than three levels, of which one cannot be spared.
+    """
+    require_columns(data, [row], "leave_one_out")
+    levels = list(dict.fromkeys(data[row]))
+    if len(levels) < 3:
+        raise InputError(f"leave_one_out: {row!r} has the levels {levels}; with one left out, two or more must remain.")
+    parts = [
+        crossed_shares(data[data[row] != level], outcome, row, column, draws=1_000).assign(left_out=level)
+        for level in levels
+    ]
+    return pd.concat(parts, ignore_index=True)[["left_out", "component", "share"]]
+
+
+def with_covariate(data: pd.DataFrame, outcome: str, covariate: str) -> pd.Series:
+    """How much of the variance over sentences does a covariate of the sentence account for?
+
+    Two crossed models, ``outcome ~ 1 + (1 | run) + (1 | sentence)`` and the same with ``covariate``, and
+
+        explained = 1 - variance_sentence(with) / variance_sentence(without)
+
+    It can be negative when the covariate explains nothing, and is missing when there is no variance to explain.
+
+    Returns
+    -------
+    Series
+        slope (units of the outcome per unit of the covariate), lower, upper (its interval, by the distribution that
+        `MixedFit.inference` names), explained (share of the sentence's variance).
+
+    Raises
+    ------
+    InputError
+        As `mixed.fit`.
+    """
+    without = mixed.fit(f"{outcome} ~ 1 + (1 | run) + (1 | sentence)", data)
+    fit = mixed.fit(f"{outcome} ~ {covariate} + (1 | run) + (1 | sentence)", data)
+    before, after = (each.vcomp.set_index("group")["variance"]["sentence"] for each in (without, fit))
+    bounds = fit.conf_int().loc[covariate]
+    explained = 1 - after / before if before else float("nan")
+    return pd.Series(
+        {"slope": fit.params[covariate], "lower": bounds["lower"], "upper": bounds["upper"], "explained": explained}
+    )
