@@ -6,6 +6,8 @@
 #   PIP_ARGS="..."           more arguments for pip, such as an index with torch's CPU build
 #   JOBS=2                   runs to train at a time, one core each
 #   PYTEST_ARGS="-k toy"     more arguments for pytest
+#   HF_HUB_OFFLINE=0         let `make book` fetch a model that a notebook's parameters name
+#   RUNS_ARGS="--again"      more arguments for `make toy` and `make european`
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,9 +19,21 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 VENV = .venv
 
+# Checked before anything else: `make book VENV="$CONDA_PREFIX"` without an active environment gives an empty VENV.
+ifneq ($(words $(VENV)),1)
+$(error VENV='$(VENV)' is empty or has a space in it; a folder is wanted. \
+  For VENV="$$CONDA_PREFIX", run `conda activate addends` first)
+endif
 ENVIRONMENT := $(abspath $(VENV))
+ifneq ($(words $(ENVIRONMENT)),1)
+$(error '$(CURDIR)' has a space in it, and make cannot work there. Move the repository)
+endif
+ifneq ($(filter $(or $(realpath $(ENVIRONMENT)),$(ENVIRONMENT)),/ $(realpath $(CURDIR)) $(realpath $(HOME))),)
+$(error VENV=$(VENV) is $(ENVIRONMENT), which holds more than an environment. Name a folder of its own, such as .venv)
+endif
 BIN := $(ENVIRONMENT)/bin
 INSTALLED := $(ENVIRONMENT)/.addends-installed
+OWN := $(ENVIRONMENT)/.addends-made
 
 # The environment's own programs and its own kernel, whatever else the user has installed.
 export PATH := $(BIN):$(PATH)
@@ -32,18 +46,41 @@ help:  ## List the targets
 
 env: $(INSTALLED)  ## Make .venv and install what constraints.txt pins (done once, and again when the pins change)
 
+# Nothing that this Makefile did not make is ever cleared. An environment that has pip, a conda one too, is installed
+# into. A new folder gets a mark, `OWN`, before anything else; only one with that mark, or .venv at the root, is made
+# again from nothing, and only if it is a virtual environment in which pip is missing (its making was cut off, or its
+# Python is gone). Everything else is left alone, with a message.
+#
 # The stamp is written last: an install that was interrupted is taken up again.
 $(INSTALLED): pyproject.toml constraints.txt
 	@if ! "$(BIN)/python" -m pip --version >/dev/null 2>&1; then \
-	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "addends needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || true)." \
-	         "Name another one: make $(or $(MAKECMDGOALS),env) PYTHON=python3.11" >&2; exit 1; }; \
-	  "$(PYTHON)" -m venv --clear "$(ENVIRONMENT)" || { \
-	    echo "'$(PYTHON) -m venv' failed. Some systems package it apart from Python (python3-venv)." >&2; exit 1; }; \
+	  fail() { echo "$$@" >&2; exit 1; }; \
+	  folder="$(ENVIRONMENT)"; real="$$(realpath -m "$$folder")"; own=""; \
+	  if [ -e "$(OWN)" ] || [ "$$real" = "$$(realpath .)/.venv" ]; then own=yes; fi; \
+	  if [ -d "$$folder/conda-meta" ]; then \
+	    fail "$$folder is a conda environment without Python or pip. Add them with" \
+	      "'conda install --prefix $$folder python pip', then run make again."; \
+	  fi; \
+	  clear=""; \
+	  if [ -e "$$folder/pyvenv.cfg" ]; then \
+	    [ "$$own" ] || fail "$$folder is a virtual environment in which pip does not run, and it was not made by make." \
+	      "Mend it ('$(BIN)/python -m ensurepip'), delete it yourself, or name another folder with VENV=."; \
+	    clear=--clear; \
+	  elif [ -e "$$folder" ] && [ ! -e "$(OWN)" ] && { [ ! -d "$$folder" ] || [ "$$(ls -A "$$folder")" ]; }; then \
+	    fail "$$folder holds something else than an environment, and is left as it is." \
+	      "Name a new or empty folder with VENV=."; \
+	  fi; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    fail "addends needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || true)." \
+	      "Name another one: make $(or $(MAKECMDGOALS),env) PYTHON=python3.11"; \
+	  mkdir -p "$$folder"; touch "$(OWN)"; \
+	  "$(PYTHON)" -m venv $$clear "$$folder" || \
+	    fail "'$(PYTHON) -m venv' failed. Some systems package it apart from Python (python3-venv)."; \
+	  touch "$(OWN)"; \
 	fi
 	@"$(BIN)/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(VENV) holds $$("$(BIN)/python" --version), and addends needs Python 3.11 or newer:" \
-	       "remove $(VENV) and run make again with PYTHON=python3.11." >&2; exit 1; }
+	       "name another folder with VENV=, and a newer Python with PYTHON=python3.11." >&2; exit 1; }
 	@echo "Installing into $(VENV): a few minutes the first time."
 	"$(BIN)/python" -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS) \
 	  --editable '.[models,book,test]'
@@ -73,8 +110,8 @@ book: $(INSTALLED)  ## Execute the notebooks and build the site to _build/html; 
 test: $(INSTALLED)  ## Run all tests
 	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
 
-# Books and tests use what is in the repository: no model is looked for elsewhere.
-book test: export HF_HUB_OFFLINE = 1
+# Books and tests use what is in the repository: no model is looked for elsewhere, unless HF_HUB_OFFLINE=0 is given.
+book test: export HF_HUB_OFFLINE ?= 1
 
 lab: $(INSTALLED)  ## Open JupyterLab on notebooks/
 	"$(BIN)/python" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
@@ -82,14 +119,15 @@ lab: $(INSTALLED)  ## Open JupyterLab on notebooks/
 lint: $(INSTALLED)  ## Check style: ruff, stripped notebooks, YAML (the same hooks as pre-commit)
 	"$(BIN)/python" -m pre_commit run --all-files --show-diff-on-failure
 
-# Runs. What is finished is left alone, what was cut off goes on; checkpoints are in runs/, tables in data/.
+# Runs. One whose tables are in data/ is left alone, one that was cut off goes on; checkpoints are in runs/.
 JOBS ?= 2
+RUNS_ARGS ?=
 
 toy: $(INSTALLED)  ## Train and measure the runs on made-up languages (no data needed, a few minutes)
-	"$(BIN)/python" -m addends.runs toy --jobs $(JOBS)
+	"$(BIN)/python" -m addends.runs toy --jobs $(JOBS) $(RUNS_ARGS)
 
 european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDENDS_DATA; an hour or more)
-	"$(BIN)/python" -m addends.runs european --jobs $(JOBS) --ship fra-i1-o1
+	"$(BIN)/python" -m addends.runs european --jobs $(JOBS) --ship fra-i1-o1 $(RUNS_ARGS)
 
 figure: $(INSTALLED)  ## Take the README's figure anew from the book, which must be built
 	"$(BIN)/python" -c "from addends.figures.provenance import save_figure; save_figure( \
