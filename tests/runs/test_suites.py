@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from addends.errors import InputError
-from addends.runs import european, toy_suite, training
+from addends.runs import european, toy_suite, training, unit
 from addends.runs.__main__ import SUITES, main
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +150,77 @@ def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
     assert code == 1
     assert "corpora/train/fra-eng.tsv is missing" in message
     assert list(tmp_path.iterdir()) == []
+
+
+# What is there is left alone.
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """The runs that the command would do; none is done, and the toy suite has a tokenizer that trains nothing."""
+    names = []
+    toy = dataclasses.replace(toy_suite.SUITE, tokenizer=lambda folder: None)
+    monkeypatch.setitem(SUITES, "toy", toy)
+    monkeypatch.setattr(unit, "train_and_measure", lambda suite, name, *rest: names.append(name))
+    return names
+
+
+NAMES = [run.name for run in toy_suite.SUITE.runs]
+
+
+def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
+    main(["toy", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{name} is there: {ROOT / 'data'}/toy/*/{name}.parquet; --again makes it anew" for name in NAMES]
+    assert done == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_again_does_them_all_the_same(tmp_path, capsys, done):
+    main(["toy", "--again", "--jobs", "1", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}"])
+    assert done == NAMES
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, capsys, done):
+    data = tmp_path / "data"
+    for table in ("runs", "quality", "translations", "measurements", "trajectories"):
+        for name in NAMES[:2]:
+            (data / "toy" / table).mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "data" / "toy" / table / f"{name}.parquet", data / "toy" / table)
+    shutil.copy(ROOT / "data" / "toy" / "sentences.parquet", data / "toy")
+    (data / "toy" / "quality" / f"{NAMES[1]}.parquet").unlink()
+    main(["toy", "--jobs", "1", "--work", f"{tmp_path}/work", "--data", f"{data}"])
+    assert done == NAMES[1:]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{NAMES[0]} is there: ")
+    assert second.startswith(f"{NAMES[1]} is not finished: No 'quality' table at ")
+
+
+def test_shipping_without_weights_says_where_they_would_be(tmp_path, capsys, done):
+    arguments = ["toy", "--ship", NAMES[0], "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}"]
+    code, message = fails(capsys, *arguments)
+    assert code == 1
+    assert f"{tmp_path}/work/toy/{NAMES[0]}/checkpoint-1000 is no finished checkpoint" in message
+    assert "--again" in message
+    assert done == []
+
+
+def test_weights_are_shipped_from_the_work_folder_and_left_alone_without_it(tmp_path, capsys, done, monkeypatch):
+    monkeypatch.setattr("addends.runs.finished.lacks", lambda *given: None)
+    checkpoint = tmp_path / "work" / "toy" / NAMES[0] / "checkpoint-1000"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
+    (checkpoint / "model.safetensors").write_text("weights")
+    arguments = ["toy", "--ship", NAMES[0], "--data", f"{tmp_path}/data", "--work"]
+    main([*arguments, f"{tmp_path}/work"])
+    shipped = tmp_path / "data" / "toy" / "checkpoint"
+    assert (shipped / "model.safetensors").read_text() == "weights"
+    assert f"Shipped {shipped}" in capsys.readouterr().out
+    main([*arguments, f"{tmp_path}/elsewhere"])
+    assert f"toy/checkpoint is there: the last checkpoint of {NAMES[0]}" in capsys.readouterr().out
+    assert (shipped / "model.safetensors").read_text() == "weights"
+    code, message = fails(capsys, "toy", "--ship", NAMES[1], *arguments[3:], f"{tmp_path}/elsewhere")
+    assert code == 1
+    assert "is left as it is" in message
+    assert (shipped / "model.safetensors").read_text() == "weights"

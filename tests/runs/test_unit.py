@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import shutil
 from functools import cache
 from itertools import product
@@ -15,7 +17,8 @@ from safetensors.torch import load_file
 
 import addends
 from addends.errors import DataError, InputError
-from addends.runs import tables, toy, training, unit, vocabulary
+from addends.runs import finished as finishing
+from addends.runs import records, tables, toy, training, unit, vocabulary
 from addends.runs.quality import negative_log_likelihood, sentence_scores
 from addends.runs.recipe import Recipe, Seeds
 from addends.runs.suite import Run, Suite
@@ -345,7 +348,7 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
     run = SUITE.runs[0]
     other = dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **{name: 9}))
     before = files_under(trained)
-    with pytest.raises(DataError, match=rf"work/tiny/ora-a holds a run made with other {name}_seed .*Delete"):
+    with pytest.raises(DataError, match=rf"work/tiny/ora-a holds a run trained with other {name}_seed .*another work"):
         unit.train_and_measure(dataclasses.replace(SUITE, runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
     assert files_under(trained) == before
     assert not (tmp_path / "data").exists()
@@ -353,7 +356,7 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
 
 def test_a_work_folder_of_another_recipe_is_refused_by_name(trained, tmp_path):
     other = dataclasses.replace(SUITE, recipe=dataclasses.replace(SUITE.recipe, dropout=0.2))
-    with pytest.raises(DataError, match=r"other dropout \(\{'dropout': 0\.1\}\)"):
+    with pytest.raises(DataError, match=r"other dropout \(\{'dropout': 0\.1\}; now \{'dropout': 0\.2\}\)"):
         unit.train_and_measure(other, "ora-a", trained, tmp_path / "data", cpu=True)
 
 
@@ -386,6 +389,7 @@ def test_what_is_shipped_is_what_loading_needs_and_the_same_model(finished, tmp_
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "run.json",
         "source.spm",
         "target.spm",
         "tokenizer_config.json",
@@ -400,7 +404,220 @@ def test_what_is_shipped_is_what_loading_needs_and_the_same_model(finished, tmp_
     assert all(torch.equal(states[name], weight) for name, weight in original.state_dict().items())
 
 
-def test_an_unfinished_run_is_not_shipped(finished, tmp_path):
-    with pytest.raises(DataError, match=r"ora-b/checkpoint-12 is no finished checkpoint.*Train the run 'ora-b' first"):
-        unit.ship(SUITE, "ora-b", finished[0], tmp_path / "data")
+def test_what_is_shipped_says_whose_it_is(finished, tmp_path):
+    assert not unit.is_shipped(SUITE, "ora-a", tmp_path / "data")
+    unit.ship(SUITE, "ora-a", finished[0], tmp_path / "data")
+    assert unit.is_shipped(SUITE, "ora-a", tmp_path / "data")
+    assert not unit.is_shipped(SUITE, "ora-b", tmp_path / "data")
+    longer = dataclasses.replace(SUITE, recipe=dataclasses.replace(SUITE.recipe, checkpoints=(*STEPS, 16)))
+    assert not unit.is_shipped(longer, "ora-a", tmp_path / "data")
+
+
+@pytest.mark.parametrize("work", ["finished", "empty"])
+def test_an_unfinished_run_is_not_shipped(finished, tmp_path, work):
+    folder = finished[0] if work == "finished" else tmp_path / "work"
+    with pytest.raises(DataError, match=r"ora-b/checkpoint-12 is no finished checkpoint.*--work.*--again"):
+        unit.ship(SUITE, "ora-b", folder, tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- finished, or not ---
+
+
+def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished):
+    def refuse(*arguments):
+        raise AssertionError("only tables are read")
+
+    blind = dataclasses.replace(SUITE, held_out=refuse, pairs=refuse, tokenizer=refuse)
+    assert finishing.lacks(blind, "ora-a", finished[1]) is None
+    assert finishing.is_begun(blind, "ora-a", finished[1])
+    assert "No 'runs' table at" in finishing.lacks(blind, "ora-b", finished[1])
+    assert not finishing.is_begun(blind, "ora-b", finished[1])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_run_with_a_table_missing_or_cut_short_is_not_finished(finished, tmp_path, table):
+    data = Path(shutil.copytree(finished[1], tmp_path / "data"))
+    file = data / "tiny" / table / "ora-a.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert f"{file} cannot be read as parquet" in finishing.lacks(SUITE, "ora-a", data)
+    file.unlink()
+    assert f"{file}: a parquet file" in finishing.lacks(SUITE, "ora-a", data)
+
+
+@pytest.mark.parametrize(
+    ("table", "keep", "message"),
+    [
+        ("quality", "checkpoint != 8", r"lacks the checkpoints \[8\]"),
+        ("trajectories", "target == 'own'", "does not have both targets"),
+        (
+            "trajectories",
+            "not (checkpoint == 4 and target == 'own' and term == 'S')",
+            "has from .* rows at a checkpoint",
+        ),
+        ("translations", "checkpoint == 8", r"lacks the checkpoints \[12\]"),
+        ("measurements", "sentence != @one", "has other sentences than sentences.parquet"),
+    ],
+)
+def test_a_run_with_rows_missing_is_not_finished(finished, tmp_path, long_ago, table, keep, message):
+    data = Path(shutil.copytree(finished[1], tmp_path / "data"))
+    one = split()[1]["sentence"].iloc[0]
+    fewer = long_ago[table].query(keep, local_dict={"one": one})
+    assert 0 < len(fewer) < len(long_ago[table])
+    tables.write(fewer, data / "tiny" / table / "ora-a.parquet", table)
+    assert re.search(message, finishing.lacks(SUITE, "ora-a", data))
+
+
+def test_a_run_of_another_recipe_is_not_this_one_finished(finished):
+    run = dataclasses.replace(SUITE.runs[0], seeds=Seeds(1, 2, 9))
+    assert "says dropout_seed=3, the suite 9" in finishing.lacks(
+        dataclasses.replace(SUITE, runs=(run,)), "ora-a", finished[1]
+    )
+    more = dataclasses.replace(SUITE, sentence_checkpoints=STEPS)
+    assert "lacks the checkpoints [4]" in finishing.lacks(more, "ora-a", finished[1])
+    fewer = dataclasses.replace(SUITE, sentence_checkpoints=(12,))
+    assert finishing.lacks(fewer, "ora-a", finished[1]) is None
+
+
+# --- what guards weights, and what guards measurements ---
+
+
+def refuse_training(*arguments, **options):
+    raise AssertionError("the weights are there")
+
+
+@pytest.fixture
+def measured(finished, tmp_path, monkeypatch):
+    """A work folder in which the first run is trained and measured; training again fails the test."""
+    monkeypatch.setattr(training, "train", refuse_training)
+    return Path(shutil.copytree(finished[0], tmp_path / "work"))
+
+
+def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp_path, long_ago, monkeypatch):
+    steps, measure = [], unit.measure_checkpoint
+    monkeypatch.setattr(unit, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
+    more = dataclasses.replace(SUITE, sentence_checkpoints=STEPS)
+    unit.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
+    assert steps == [4]
+    now = read_all(tmp_path / "data")
+    for table in ("translations", "measurements"):
+        assert sorted(now[table]["checkpoint"].unique()) == list(STEPS)
+        rest = now[table].query("checkpoint > 4").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rest, long_ago[table])
+    for table in ("runs", "quality", "sentences", "trajectories"):
+        pd.testing.assert_frame_equal(now[table], long_ago[table])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"own_tokens": 9}, r"other own_tokens \(\{'own_tokens': 10\}; now \{'own_tokens': 9\}\)"),
+        ({"held_out": lambda: split()[1].head(4)}, "other held_out_sha256"),
+    ],
+    ids=["own_tokens", "held_out"],
+)
+def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_path, change, message):
+    other = dataclasses.replace(SUITE, **change)
+    before = files_under(measured)
+    with pytest.raises(DataError, match=rf"ora-a/measured holds measurements made with {message}.*checkpoints .* stay"):
+        unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+    assert files_under(measured) == before
+    assert not (tmp_path / "data").exists()
+    shutil.rmtree(measured / "tiny" / "ora-a" / "measured")  # as the message says
+    unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+    assert finishing.lacks(other, "ora-a", tmp_path / "data") is None
+
+
+def flat_record() -> dict:
+    """The one record that earlier versions wrote, for the weights and the measurements together."""
+    earlier = {name: value for name, value in record().items() if not name.endswith("_sha256")}
+    return earlier | records.measuring_record(SUITE) | {"sentence_checkpoints": list(SENTENCE_STEPS)}
+
+
+def record() -> dict:
+    run = SUITE.runs[0]
+    return {
+        **dataclasses.asdict(SUITE.recipe),
+        **{f"{name}_seed": value for name, value in dataclasses.asdict(run.seeds).items()},
+        "condition": "ora",
+        "languages": ["ora"],
+        "pairs_sha256": records.sentences_sha256(split()[0]),
+        "vocabulary_sha256": "0" * 64,
+    }
+
+
+@pytest.mark.parametrize("earlier", ["flat", "none"])
+def test_what_an_earlier_version_left_is_gone_on_with(measured, tmp_path, long_ago, earlier, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("nothing is left to do")
+
+    monkeypatch.setattr(unit, "measure_checkpoint", refuse)
+    folder = measured / "tiny" / "ora-a"
+    before = json.loads((folder / "run.json").read_text())
+    (folder / "measured" / "record.json").unlink()
+    (folder / "run.json").unlink()
+    if earlier == "flat":
+        (folder / "run.json").write_text(json.dumps(flat_record()))
+    unit.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
+    for table, frame in read_all(tmp_path / "data").items():
+        pd.testing.assert_frame_equal(frame, long_ago[table])
+    now, measuring = (json.loads((folder / name).read_text()) for name in ("run.json", "measured/record.json"))
+    assert before.items() <= now.items()
+    assert {"pairs_sha256", "vocabulary_sha256"} <= set(now["assumed"])  # unknown at the time, and said to be
+    assert ("dropout" in now["assumed"]) == (earlier == "none")
+    assert measuring.get("assumed", []) == ([] if earlier == "flat" else ["held_out_sha256", "own_tokens"])
+    with pytest.raises(DataError, match="other own_tokens"):  # from here on it is known
+        unit.train_and_measure(dataclasses.replace(SUITE, own_tokens=9), "ora-a", measured, tmp_path / "data", cpu=True)
+
+
+def test_a_record_made_at_the_time_assumes_nothing(finished):
+    folder = finished[0] / "tiny" / "ora-a"
+    for name in ("run.json", "measured/record.json"):
+        assert "assumed" not in json.loads((folder / name).read_text())
+
+
+def test_other_measurements_than_an_earlier_version_wrote_down_are_refused(measured, tmp_path):
+    folder = measured / "tiny" / "ora-a"
+    (folder / "measured" / "record.json").unlink()
+    (folder / "run.json").write_text(json.dumps(flat_record() | {"own_tokens": 7}))
+    with pytest.raises(DataError, match=r"other own_tokens \(\{'own_tokens': 7\}"):
+        unit.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
+
+
+def test_other_training_pairs_are_refused(measured, tmp_path):
+    other = dataclasses.replace(SUITE, pairs=lambda run: split()[0].iloc[::-1])
+    with pytest.raises(DataError, match=r"holds a run trained with other pairs_sha256 .*left as they are"):
+        unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    records.guard_training(tmp_path, record(), [])
+    with pytest.raises(DataError, match="other vocabulary_sha256"):
+        records.guard_training(tmp_path, record() | {"vocabulary_sha256": "1" * 64}, [])
+
+
+def test_a_checkpoint_that_training_has_passed_cannot_be_added(measured, tmp_path):
+    recipe = dataclasses.replace(SUITE.recipe, checkpoints=(4, 6, 8, 12))
+    before = files_under(measured)
+    with pytest.raises(
+        DataError, match=r"trained up to step 12, and the weights of step 6 are not in it.*another work"
+    ):
+        unit.train_and_measure(
+            dataclasses.replace(SUITE, recipe=recipe), "ora-a", measured, tmp_path / "data", cpu=True
+        )
+    assert files_under(measured) == before
+
+
+def test_checkpoints_can_be_added_before_training_passes_them_and_dropped_after(tmp_path):
+    records.guard_training(tmp_path, record(), [])
+    records.guard_training(tmp_path, record() | {"checkpoints": [4, 6, 8, 12]}, [4])
+    assert json.loads((tmp_path / "run.json").read_text())["checkpoints"] == [4, 6, 8, 12]
+    records.guard_training(tmp_path, record() | {"checkpoints": [8, 12]}, [4, 6, 8, 12])
+    with pytest.raises(DataError, match=r"other steps \(\{'steps': 12\}; now \{'steps': 16\}\)"):
+        records.guard_training(tmp_path, record() | {"checkpoints": [8, 12, 16]}, [4, 6, 8, 12])
+
+
+def test_a_spoilt_record_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run\.json is no record"):
+        records.guard_training(tmp_path, record(), [])

@@ -1,7 +1,7 @@
 """Train and measure the runs of a suite: ``python -m addends.runs toy``, ``python -m addends.runs european``.
 
-What is finished is left alone, what was cut off goes on. One core a run, several runs at once: results then do not
-depend on how many cores there are.
+A run whose tables are there is left alone, one that was cut off goes on. One core a run, several runs at once: results
+then do not depend on how many cores there are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 
 from addends.errors import AddendsError
-from addends.runs import european, toy_suite, unit
+from addends.runs import european, finished, toy_suite, unit
+from addends.runs.suite import Suite
 
 SUITES = {suite.name: suite for suite in (toy_suite.SUITE, european.SUITE)}
 
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="checkpoints go here (default: runs/)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="tables go here (default: data/)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each (default: 2)")
+    parser.add_argument("--again", action="store_true", help="also do runs whose tables are in the data folder")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument("--ship", metavar="RUN", help="then copy this run's last checkpoint to the data folder")
     options = parser.parse_args(arguments)
@@ -36,15 +38,37 @@ def main(arguments: list[str] | None = None) -> None:
         names = [suite.run(name).name for name in wanted]
         if options.ship:
             suite.run(options.ship)
-        suite.tokenizer(options.work / suite.name / "vocabulary")  # once, before the runs share it
-        with parallel_config(backend="loky", inner_max_num_threads=1):
-            Parallel(n_jobs=min(options.jobs, len(names)))(
-                delayed(unit.train_and_measure)(suite, name, options.work, options.data, options.cpu) for name in names
-            )
+        if not options.again:
+            names = [name for name in names if _is_to_do(suite, name, options.data)]
+        if names:
+            suite.tokenizer(options.work / suite.name / "vocabulary")  # once, before the runs share it
+            with parallel_config(backend="loky", inner_max_num_threads=1):
+                Parallel(n_jobs=min(options.jobs, len(names)))(
+                    delayed(unit.train_and_measure)(suite, name, options.work, options.data, options.cpu)
+                    for name in names
+                )
         if options.ship:
-            print(f"Shipped {unit.ship(suite, options.ship, options.work, options.data)}")
+            _ship(suite, options.ship, options.work, options.data)
     except AddendsError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+def _is_to_do(suite: Suite, name: str, data: Path) -> bool:
+    """Whether a run is not finished; says so where it is, or where some of its tables are there."""
+    missing = finished.lacks(suite, name, data)
+    if missing is None:
+        print(f"{name} is there: {data}/{suite.name}/*/{name}.parquet; --again makes it anew")
+        return False
+    if finished.is_begun(suite, name, data):
+        print(f"{name} is not finished: {missing}")
+    return True
+
+
+def _ship(suite: Suite, name: str, work: Path, data: Path) -> None:
+    if unit.is_shipped(suite, name, data) and not unit.is_trained(suite, name, work):
+        print(f"{data}/{suite.name}/checkpoint is there: the last checkpoint of {name}")
+    else:
+        print(f"Shipped {unit.ship(suite, name, work, data)}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ checkpoint waits in the work folder, so that a unit that was killed goes on wher
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -18,15 +16,15 @@ from tqdm.auto import tqdm
 from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.errors import DataError, InputError
-from addends.runs import tables, training, vocabulary
+from addends.runs import finished, records, tables, training, vocabulary
 from addends.runs.batching import Pairs
+from addends.runs.finished import PER_RUN
 from addends.runs.measure import corpus_means, measure_batch
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
-from addends.runs.recipe import as_record
 from addends.runs.suite import Run, Suite
 
-_PER_RUN = ("runs", "quality", "translations", "measurements", "trajectories")
 _BATCH_SIZE = 100
+_SHIPPED = "run.json"  # in the shipped folder: whose weights they are
 
 
 def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool = False) -> None:
@@ -44,49 +42,57 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     Raises
     ------
     DataError
-        If the work folder holds a run of this name made with another recipe, other seeds or other sentences.
+        If the work folder holds a run of this name that was trained or measured with something else
+        (`addends.runs.records` says what is compared).
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
     run = suite.run(name)
     folder = work / suite.name / name
-    _same_run(folder / "run.json", _record(suite, run))
+    steps = suite.recipe.checkpoints
     tokenizer = suite.tokenizer(work / suite.name / "vocabulary")
     sentences = _sentences(suite, tokenizer)
-    if not all(training.is_complete(folder / f"checkpoint-{step}") for step in suite.recipe.checkpoints):
-        pairs = suite.pairs(run)
+    pairs = suite.pairs(run)
+    complete = _complete(folder)
+    records.guard_training(folder, records.training_record(suite, run, pairs, tokenizer), complete)
+    records.guard_measuring(folder, records.measuring_record(suite))
+    if not set(steps) <= set(complete):
         encoded = Pairs(
             vocabulary.encode_all(tokenizer, pairs["source"]), vocabulary.encode_all(tokenizer, pairs["target"])
         )
         training.train(folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu)
     measured = [
         _measured(suite, run, step, folder, "cpu" if cpu else _device())
-        for step in tqdm(suite.recipe.checkpoints, desc=f"measure {name}", unit="checkpoint")
+        for step in tqdm(steps, desc=f"measure {name}", unit="checkpoint")
     ]
     frames = {
         table: pd.concat([piece[table] for piece in measured if table in piece], ignore_index=True)
-        for table in _PER_RUN[1:]
+        for table in PER_RUN[1:]
     }
     frames["runs"] = _runs_row(suite, run, tokenizer)
     tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
-    for table in reversed(_PER_RUN):  # the row of the table "runs" last: it says that the others are there
+    for table in reversed(PER_RUN):  # the row of the table "runs" last: it says that the others are there
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
 
 def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
-    """Copy a run's last checkpoint to ``data/<suite>/checkpoint``: what `from_pretrained` needs, nothing else.
+    """Copy a run's last checkpoint to ``data/<suite>/checkpoint``: what `from_pretrained` needs, and whose it is.
 
     Raises
     ------
     DataError
-        If the run has not been trained to its end.
+        If the work folder does not hold the run, trained to its end.
     InputError
         If the suite has no such run.
     """
-    source = work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
-    if not training.is_complete(source):
-        raise DataError(f"{source} is no finished checkpoint. Train the run {name!r} first.")
+    source = _last(suite, name, work)
     target = data / suite.name / "checkpoint"
+    if not is_trained(suite, name, work):
+        raise DataError(
+            f"{source} is no finished checkpoint, so there are no weights of the run {name!r} to ship: weights stay in "
+            f"the work folder that they were trained in, also where the run's tables are there. {target} is left as it "
+            "is. Name that folder with --work, or train the run anew with --again."
+        )
     part = target.with_name(".checkpoint.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -94,9 +100,25 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
         if file.suffix in (".json", ".safetensors", ".spm") and file.name != "trainer_state.json":
             shutil.copy(file, part / file.name)
             (part / file.name).chmod(0o644)
+    (part / _SHIPPED).write_text(json.dumps(_shipped(suite, name), indent=1) + "\n")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target
+
+
+def is_trained(suite: Suite, name: str, work: Path) -> bool:
+    """Whether the work folder holds the run's last checkpoint, whole."""
+    return training.is_complete(_last(suite, name, work))
+
+
+def is_shipped(suite: Suite, name: str, data: Path) -> bool:
+    """Whether ``data/<suite>/checkpoint`` says that it is the last checkpoint of this run."""
+    target = data / suite.name / "checkpoint"
+    try:
+        said = json.loads((target / _SHIPPED).read_text())
+    except (OSError, ValueError):
+        return False
+    return said == _shipped(suite, name) and (target / "model.safetensors").exists()
 
 
 def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, device: str) -> dict[str, pd.DataFrame]:
@@ -147,9 +169,7 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
 def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> dict[str, pd.DataFrame]:
     """`measure_checkpoint`, kept under the run's work folder and read from there when it was done before."""
     place = folder / "measured" / str(step)
-    wanted = [
-        name for name in _PER_RUN[1:] if step in suite.sentence_checkpoints or name in ("quality", "trajectories")
-    ]
+    wanted = [name for name in PER_RUN[1:] if step in suite.sentence_checkpoints or name in ("quality", "trajectories")]
     if not all((place / f"{table}.parquet").exists() for table in wanted):
         pieces = measure_checkpoint(suite, run, step, folder / f"checkpoint-{step}", device)
         for table, frame in pieces.items():
@@ -158,23 +178,10 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
 
 
 def _runs_row(suite: Suite, run: Run, tokenizer) -> pd.DataFrame:
-    recipe = suite.recipe
     # Of a new model: one that was loaded calls its fixed sinusoidal positions trainable too.
-    model = training.new_model(recipe, tokenizer, run.seeds.init)
-    row = {
-        "run": run.name,
-        "suite": suite.name,
-        "condition": run.condition,
-        "init_seed": run.seeds.init,
-        "order_seed": run.seeds.order,
-        "dropout_seed": run.seeds.dropout,
-        "languages": "+".join(run.languages),
-        "layers": recipe.layers,
-        "dim": recipe.dim,
-        "parameters": model.num_parameters(only_trainable=True),
-        "steps": recipe.steps,
-    }
-    return pd.DataFrame([row])
+    model = training.new_model(suite.recipe, tokenizer, run.seeds.init)
+    parameters = model.num_parameters(only_trainable=True)
+    return pd.DataFrame([finished.description(suite, run) | {"parameters": parameters}])
 
 
 def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
@@ -194,35 +201,18 @@ def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
     return sentences
 
 
-def _record(suite: Suite, run: Run) -> dict:
-    """All that makes this run's tables what they are."""
-    sentences = suite.held_out()
-    text = sentences[["sentence", "source", "target"]].to_csv(index=False)
-    return as_record(suite.recipe, run.seeds) | {
-        "condition": run.condition,
-        "languages": list(run.languages),
-        "own_tokens": suite.own_tokens,
-        "sentence_checkpoints": list(suite.sentence_checkpoints),
-        "held_out_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
+def _complete(folder: Path) -> list[int]:
+    """The steps whose checkpoints a work folder holds whole."""
+    found = (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in found if training.is_complete(path))
 
 
-def _same_run(file: Path, record: dict) -> None:
-    """Write down what makes this run; refuse a work folder in which something else is written down."""
-    record = json.loads(json.dumps(record))
-    if file.exists():
-        found = json.loads(file.read_text())
-        other = sorted(name for name in record if found.get(name) != record[name])
-        if other:
-            raise DataError(
-                f"{file.parent} holds a run made with other {', '.join(other)} "
-                f"({ {name: found.get(name) for name in other} }). Delete the folder, or name another work folder."
-            )
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1))
-    os.replace(part, file)
+def _last(suite: Suite, name: str, work: Path) -> Path:
+    return work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
+
+
+def _shipped(suite: Suite, name: str) -> dict:
+    return {"suite": suite.name, "run": name, "step": suite.recipe.steps}
 
 
 def _device() -> str:
