@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -147,6 +148,89 @@ def test_figures_shown_by_prose_pages_exist_and_have_alternative_text():
         for name, options in re.findall(r"```\{figure\} (\S+)\n((?::.*\n)*)", text):
             assert (page.parent / name).is_file(), f"{page.name} shows {name}, which does not exist"
             assert re.search(r"^:alt: \S", options, flags=re.MULTILINE), f"{page.name}: {name} has no alternative text"
+
+
+def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlations():
+    from addends.runs.schemas import METRICS, SCHEMAS
+
+    page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"`([a-z_]+)`", page))
+    columns = {
+        column for table in ("translations", "measurements", "trajectories") for column in SCHEMAS[table].columns
+    }
+    assert columns | set(METRICS) | {"rho", "rho_differences", "rho_partial"} <= described | {"by"}
+    assert '`by="sublayer"`' in page
+    assert '`by="token"`' in page
+
+
+def test_the_tangent_of_the_symbols_page_is_the_one_that_is_computed():
+    """The equation's two sides, with numbers: the sum over k and the intercept give what the feed-forward writes."""
+    import numpy as np
+
+    page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
+    assert r"W_2 \bigl( f(\mathbf{z}) - f'(\mathbf{z}) \odot (\mathbf{z} - \mathbf{b}_1) \bigr) + \mathbf{b}_2" in page
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(size=(7, 4)), generator.normal(size=(4, 7))
+    b_1, b_2, terms = generator.normal(size=7), generator.normal(size=4), generator.normal(size=(3, 4))
+    z = first @ terms.sum(axis=0) + b_1
+    slope = 1 - np.tanh(z) ** 2
+    summands = [second @ (slope * (first @ term)) for term in terms]
+    rest = second @ (np.tanh(z) - slope * (z - b_1)) + b_2
+    np.testing.assert_allclose(sum(summands) + rest, second @ np.tanh(z) + b_2, rtol=1e-12)
+
+
+# The README.
+
+
+def readme_programs() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_readme_says_which_notebooks_take_a_model_and_which_take_tables():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    takes = {"model_name =": "01 and 02 take a model", "data =": "02, 03 and 04 take a folder of tables"}
+    for parameter, sentence in takes.items():
+        assert sentence in readme
+        named = set(re.findall(r"\d\d", sentence))
+        found = set()
+        for file in ROOT.glob("notebooks/*.ipynb"):
+            cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+            (parameters,) = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
+            if parameter in parameters:
+                found.add(file.name[:2])
+        assert found == named
+
+
+def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch, make_marian, tokenizer):
+    from addends.runs import tables
+    from addends.statistics import intervals, mixed
+
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2, 3):
+        make_marian(seed=seed).save_pretrained(f"mine-{seed}")
+        tokenizer.save_pretrained(f"mine-{seed}")
+    (program,) = [program for program in readme_programs() if "tables.write" in program]
+    sources = ["la maison est grande", "le chat dort", "il pleut"]
+    exec(program, {"sources": sources, "references": ["the house is big", "the cat sleeps", "it rains"]})
+    measured = tables.read_suite("data/mine", "measurements")
+    assert sorted(measured["run"].unique()) == ["mine-1", "mine-2", "mine-3"]
+    assert sorted(measured["sentence"].unique()) == ["0", "1", "2"]
+    chosen = measured[(measured["by"] == "sublayer") & (measured["layer"] == 2) & (measured["term"] == "S")]
+    assert len(chosen) == 9
+    # What notebook 04 does with them.
+    shares = intervals.crossed_shares(chosen, "importance")["share"]
+    assert shares.sum() == pytest.approx(1)
+    fit = mixed.fit("importance ~ 1 + (1 | run) + (1 | sentence)", chosen)
+    assert fit.icc()["share"].sum() == pytest.approx(1)
+
+
+def test_the_readmes_first_lines_name_what_there_is():
+    import addends
+
+    (program,) = [program for program in readme_programs() if "decompose" in program]
+    names = set(re.findall(r"addends\.([a-z_]+)", program))
+    assert {"load", "encode", "decompose", "indicators"} <= names <= set(addends.__all__)
+    compile(textwrap.dedent(program), "README.md", "exec")
 
 
 # The base needs neither torch nor transformers.
