@@ -376,6 +376,29 @@ def test_a_file_is_downloaded_once_from_the_first_place_that_has_it(server, tmp_
     assert running.requested == []
 
 
+def test_the_commit_comes_first_and_the_newest_state_last():
+    """Neither is trusted, see the next test; the order says which is asked for."""
+    assert [url.rstrip("/").rsplit("/", 1)[1] for url in released.BASE_URLS] == [released.COMMIT, "HEAD"]
+    page = " ".join(released.__doc__.split())
+    assert "What is pinned is each file" in page
+    assert "an address, not a guarantee" in page
+
+
+@pytest.mark.parametrize("altered", ["first", "second"])
+def test_a_place_that_gives_another_file_is_passed_over_or_refused(server, tmp_path, altered):
+    _, site, pin = server
+    if altered == "first":
+        first = tmp_path / "site" / "first" / BLEU
+        first.parent.mkdir(parents=True)
+        first.write_text("of another time\n")
+        assert published.fetch(BLEU).read_text() == "as released\n"
+        return
+    site.write_text("a later state\n")
+    with pytest.raises(DataError, match=f"could not be downloaded(?s:.)*{pin.sha256}"):
+        published.fetch(BLEU)
+    assert cached(tmp_path) == []
+
+
 def test_a_folder_without_published_does_not_stand_in_the_way_of_a_download(server, tmp_path, monkeypatch):
     (tmp_path / "corpora_only" / "corpora").mkdir(parents=True)
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path / "corpora_only"))

@@ -1,8 +1,9 @@
 """The released result files of Mickus and Vázquez (2023): finding them, downloading them, checking every byte.
 
 The files lie in the repository of the paper's code and state no licence, so they are not shipped: they are read from
-``$ADDENDS_DATA/published``, or else downloaded once into a cache. Size and SHA-256 of each are pinned
-in ``checksums.txt`` beside this module, so both ways give the same bytes or an error.
+``$ADDENDS_DATA/published``, or else downloaded once into a cache. What is pinned is each file: its size and its SHA-256
+stand in ``checksums.txt`` beside this module, so both ways give the same bytes or an error. The commit says where these
+files were found, by the short id that was noted with the figures; it is an address, not a guarantee.
 
 References
 ----------
@@ -25,9 +26,9 @@ from addends.errors import DataError, InputError
 
 REPOSITORY = "https://github.com/TimotheeMickus/seq2seq-splat"
 COMMIT = "8d2b1cd"
-# Where each file is looked for, in order. Only the short form of the commit is known here, and the raw host is not
-# documented to resolve short forms; the repository's newest state stands second for that reason. Neither place is
-# trusted: a file is kept only if its SHA-256 is the pinned one, wherever it came from.
+# Where each file is looked for, in order: at that commit, and, as a last resort, in the repository as it is now, since
+# servers resolve short ids only sometimes. The second can be a later state. That does no harm: wherever a file comes
+# from, it is kept only if its SHA-256 is the pinned one, and a file that has changed since is refused like any other.
 BASE_URLS = tuple(
     f"https://raw.githubusercontent.com/TimotheeMickus/seq2seq-splat/{revision}/" for revision in (COMMIT, "HEAD")
 )
