@@ -2,7 +2,9 @@
 
 transformers looks attention up by name at each call. A name of our own, which computes the weights in the open and
 hands them to the capture that is active, gets them from any model (sdpa, flash), with its own masks, scaling, relative
-positions and grouped queries. The model's configuration says its own name again as soon as the pass is over.
+positions and grouped queries: in such a pass attention is computed by this module instead of the model's own
+implementation, and states differ from its by rounding. The model's configuration says its own name again as soon as
+the pass is over.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from contextvars import ContextVar
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
+
+from addends.decomposition.weights import widened
 
 _NAME = "addends_recorded"
 _ACTIVE: ContextVar[dict | None] = ContextVar("addends_active_capture", default=None)
@@ -44,12 +48,13 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = query @ key.transpose(2, 3) * scaling  # (sentence, head, position, read position)
+    # Half precision is widened: a masked score, the lowest number there is, must not overflow.
+    scores = widened(query @ key.transpose(2, 3) * scaling)  # (sentence, head, position, read position)
     if position_bias is not None:
-        scores = scores + position_bias
+        scores = scores + widened(position_bias)
     if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = scores.softmax(dim=-1)
+        scores = scores + widened(attention_mask)
+    weights = scores.softmax(dim=-1).to(value.dtype)
     record = (_ACTIVE.get() or {}).get(module)
     if record is not None:
         record.weights = weights

@@ -26,7 +26,8 @@ class Batch:
     decoder_mask : Tensor of bool, optional
         True where row t has a real label. None means that every row has.
     position_ids : Tensor, optional
-        For models that take them.
+        For single stacks that take them. With padding on the left, models with absolute positions need them; `encode`
+        gives them.
     labels : Tensor, optional
         The id that row t is to predict; meaningful where ``decoder_mask`` is True.
     texts : tuple of str, optional
@@ -51,19 +52,25 @@ class Batch:
                 f"input_ids of shape {tuple(shape)} and attention_mask of shape {tuple(self.attention_mask.shape)}: "
                 "both are to be (sentence, position)."
             )
-        if self.decoder_input_ids is None:
-            return
-        if self.decoder_input_ids.ndim != 2 or len(self.decoder_input_ids) != len(self.input_ids):
+        if self.position_ids is not None and self.position_ids.shape != shape:
             raise InputError(
-                f"decoder_input_ids of shape {tuple(self.decoder_input_ids.shape)} for {len(self.input_ids)} "
+                f"position_ids of shape {tuple(self.position_ids.shape)} for input_ids of shape {tuple(shape)}: the "
+                "same shape is wanted."
+            )
+        read, ids = "input_ids", self.input_ids
+        if self.decoder_input_ids is not None:
+            read, ids = "decoder_input_ids", self.decoder_input_ids
+        if ids.ndim != 2 or len(ids) != len(self.input_ids):
+            raise InputError(
+                f"decoder_input_ids of shape {tuple(ids.shape)} for {len(self.input_ids)} "
                 "source sentences: (sentence, position) with as many sentences is wanted."
             )
         for name in ("decoder_mask", "labels"):
             tensor = getattr(self, name)
-            if tensor is not None and tensor.shape != self.decoder_input_ids.shape:
+            if tensor is not None and tensor.shape != ids.shape:
                 raise InputError(
-                    f"{name} of shape {tuple(tensor.shape)} for decoder_input_ids of shape "
-                    f"{tuple(self.decoder_input_ids.shape)}: the same shape is wanted."
+                    f"{name} of shape {tuple(tensor.shape)} for {read} of shape {tuple(ids.shape)}: the same shape is "
+                    "wanted."
                 )
 
     def __len__(self) -> int:

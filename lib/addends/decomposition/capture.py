@@ -1,7 +1,9 @@
 """One forward pass of the model's own code, recording what each sublayer of a stack read and wrote.
 
-Nothing is recomputed: hooks read the model's own tensors. They are removed, and the attention implementation is put
-back, even when an error passes through.
+Hooks read the model's own tensors; what a model in half precision wrote is kept in float32. Attention weights, where
+they are asked for, cost an attention computed in the open (`addends.decomposition.attention`), so that states then
+differ by rounding from the default implementation's. Hooks are removed, and the attention implementation is put back,
+even when an error passes through.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from torch import nn
 from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
 from addends.decomposition.attention import recorded_weights
 from addends.decomposition.batches import Batch
+from addends.decomposition.inputs import inputs_of
 from addends.decomposition.loading import check_finite
 from addends.decomposition.norms import Norm
-from addends.errors import InputError, ModelStateError
+from addends.decomposition.weights import widened
+from addends.errors import ModelStateError, UnsupportedModelError
 
 
 @dataclass
@@ -70,22 +74,18 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
     Raises
     ------
     UnsupportedModelError
-        If the architectures table has no row for the model.
+        If the architectures table has no row for the model, or its row names modules that the model lacks or does
+        not call.
     ModelStateError
-        If dropout is switched on, or a state comes out NaN or infinite (the first bad parameter is named).
+        If a module is in training mode (dropout), a state comes out NaN or infinite (the first bad parameter is
+        named), or the device cannot compute in the model's half precision.
     InputError
-        If model and batch are on different devices, or the batch lacks the decoder side that the model needs.
+        If model and batch do not fit: see `addends.decomposition.inputs`.
     """
     row = architecture_of(model.config)
     base = model.base_model
-    if base.training:
-        raise ModelStateError(
-            "The model is in training mode: dropout would change every state. Call model.eval() first."
-        )
-    if batch.input_ids.device != model.device:
-        raise InputError(
-            f"The batch is on {batch.input_ids.device}, the model on {model.device}. Call batch.to(model.device)."
-        )
+    _check_evaluation(base)
+    inputs = inputs_of(row, model, batch)
     with contextlib.ExitStack() as stack:
         record = Capture(row, _hook_stack(stack, base, row.stack))
         if encoder and row.encoder is not None:
@@ -94,9 +94,18 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
             records = [record.main, *([record.encoder] if record.encoder else [])]
             attentions = [sub for each in records for layer in each.layers for sub in layer if "module" in sub.modules]
             stack.enter_context(recorded_weights(base, {sub.modules["module"]: sub for sub in attentions}))
+        _silence_head(stack, base)
         stack.enter_context(torch.no_grad())
-        output = base(**_inputs(row, batch))
-    record.encoder_states = getattr(output, "encoder_last_hidden_state", None)
+        try:
+            output = base(**inputs)
+        except RuntimeError as error:
+            if "not implemented for" not in str(error) or model.dtype not in (torch.float16, torch.bfloat16):
+                raise
+            raise ModelStateError(
+                f"The device {model.device} cannot run this model in {model.dtype} ({error}). Load it with "
+                "dtype='float32'."
+            ) from error
+    record.encoder_states = widened(getattr(output, "encoder_last_hidden_state", None))
     for each in (record.main, record.encoder):
         if each is not None:
             _finish(each)
@@ -110,49 +119,79 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
 
 
 def _finish(record: StackRecord) -> None:
-    """Put the last state past the final norm, and what was recorded by row back into sentences and positions."""
+    """Widen what was recorded, bring it back into sentences and positions, put the last state past the final norm."""
+    _check_called(record)
     if record.final_norm is not None:
         record.states[-1] = record.final_norm.gave
+    record.states = [widened(state) for state in record.states]
     sentences = record.states[0].shape[:2]
+    recorded = [(norm, name) for norm in (record.embedding_norm, record.final_norm) for name in ("read", "gave")]
     for sublayer in (sublayer for layer in record.layers for sublayer in layer):
-        for holder, name in (
-            *((sublayer, name) for name in ("written", "preactivation", "gate")),
-            *((sublayer.norm, name) for name in ("read", "gave")),
-        ):
-            tensor = getattr(holder, name)
-            if tensor is not None and tensor.ndim == 2:  # OPT: (sentence * position, dim)
-                setattr(holder, name, tensor.unflatten(0, sentences))
+        recorded += [(sublayer, name) for name in ("written", "preactivation", "gate", "weights")]
+        recorded += [(sublayer.norm, name) for name in ("read", "gave")]
+    for holder, name in recorded:
+        tensor = widened(getattr(holder, name, None))
+        if tensor is not None:  # two dimensions: OPT's (sentence * position, dim)
+            setattr(holder, name, tensor.unflatten(0, sentences) if tensor.ndim == 2 else tensor)
 
 
-def _inputs(row: Architecture, batch: Batch) -> dict:
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    if row.kind == "encoder-decoder":
-        if batch.decoder_input_ids is None:
-            raise InputError(
-                "The batch has no decoder_input_ids. Make it with encode(model, tokenizer, sources, targets)."
-            )
-        return {**inputs, "decoder_input_ids": batch.decoder_input_ids, "use_cache": False}
-    if batch.decoder_input_ids is not None:
-        raise InputError(
-            f"The batch has decoder_input_ids, but a {row.model_type} has one stack only. Make it with "
-            "encode(model, tokenizer, texts)."
+def _silence_head(stack: contextlib.ExitStack, base: nn.Module) -> None:
+    """Give the output head no row to work on, where the base model is the model with its head (T5's class)."""
+    head = base.get_output_embeddings()
+    if head is not None:
+        stack.enter_context(_removed(head.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :0],))))
+
+
+def _check_called(record: StackRecord) -> None:
+    """Raise UnsupportedModelError unless every module that the row names was called, by naming the first."""
+    norms = {"embedding_norm": record.embedding_norm, "final_norm": record.final_norm}
+    silent = [f"{name}={getattr(record.stack, name)!r}" for name, norm in norms.items() if norm and norm.read is None]
+    for number, layer in enumerate(record.layers):
+        for sublayer in layer:
+            place = sublayer.place
+            called = {
+                "output" if isinstance(place, Attention) else "second": sublayer.written,
+                "norm": sublayer.norm.read,
+                **({} if isinstance(place, Attention) else {"first": sublayer.preactivation}),
+                **({"gate": sublayer.gate} if "gate" in sublayer.modules else {}),
+            }
+            silent += [f"{name}={getattr(place, name)!r} of layer {number}" for name in called if called[name] is None]
+    if silent:
+        raise UnsupportedModelError(
+            f"The row of the architectures table names {silent[0]}, which this model did not call: correct the path "
+            "(addends.register(row, replace_existing=True))."
         )
-    if batch.position_ids is not None:
-        inputs["position_ids"] = batch.position_ids
-    return {**inputs, "use_cache": False} if row.kind == "decoder" else inputs
+
+
+def _check_evaluation(base: nn.Module) -> None:
+    """Raise ModelStateError if a module is in training mode, naming the first one."""
+    training = [name for name, module in base.named_modules() if module.training]
+    if training:
+        where = f"The module {training[0]!r}" if training[0] else "The model"
+        raise ModelStateError(f"{where} is in training mode: dropout would change the states. Call model.eval() first.")
+
+
+def _submodule(parent: nn.Module, path: str) -> nn.Module:
+    try:
+        return parent.get_submodule(path)
+    except AttributeError as error:
+        raise UnsupportedModelError(
+            f"The row of the architectures table names the module {path!r}, which a {type(parent).__name__} of this "
+            "model lacks: correct the path (addends.register(row, replace_existing=True))."
+        ) from error
 
 
 def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack) -> StackRecord:
     """Register the hooks of a stack and return the record that they fill."""
     record = StackRecord(place)
-    layers = base.get_submodule(place.layers)
+    layers = _submodule(base, place.layers)
     for layer in layers:
         record.layers.append([_hook_sublayer(stack, layer, sublayer) for sublayer in place.sublayers])
         _on_output(stack, layer, record.states.append)
     if place.embedding_norm:
-        record.embedding_norm = _hook_norm(stack, base.get_submodule(place.embedding_norm))
+        record.embedding_norm = _hook_norm(stack, _submodule(base, place.embedding_norm))
     if place.final_norm:
-        record.final_norm = _hook_norm(stack, base.get_submodule(place.final_norm))
+        record.final_norm = _hook_norm(stack, _submodule(base, place.final_norm))
 
     def first_input(_module, inputs, keywords):
         record.states.append(inputs[0] if inputs else keywords["hidden_states"])
@@ -164,8 +203,8 @@ def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack) -> S
 def _hook_sublayer(stack: contextlib.ExitStack, layer: nn.Module, place: Attention | FeedForward) -> Sublayer:
     attention = isinstance(place, Attention)
     names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
-    modules = {name: layer.get_submodule(getattr(place, name)) for name in names if getattr(place, name)}
-    record = Sublayer(place, modules, _hook_norm(stack, layer.get_submodule(place.norm)))
+    modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
+    record = Sublayer(place, modules, _hook_norm(stack, _submodule(layer, place.norm)))
     _on_output(stack, modules["output" if attention else "second"], lambda out: setattr(record, "written", out))
     if not attention:
         _on_output(stack, modules["first"], lambda out: setattr(record, "preactivation", out))

@@ -11,8 +11,12 @@ import torch
 
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
+from addends.decomposition.generation import end_symbols, generation_options
+from addends.decomposition.inputs import positions
 from addends.decomposition.loading import check_vocabulary
 from addends.errors import InputError
+
+_ONE_STACK = "A {} has one stack only: give its texts alone; targets and legacy=True are for encoder-decoders."
 
 
 def encode(
@@ -53,13 +57,11 @@ def encode(
         longer than the model's positions; the message gives the side and the index.
     """
     kind = architecture_of(model.config).kind
-    sources = _texts("sources", sources)
+    sources = _texts("sources" if kind == "encoder-decoder" else "texts", sources)
     check_vocabulary(model, tokenizer)
     if kind != "encoder-decoder":
         if targets is not None or legacy:
-            raise InputError(
-                f"A {model.config.model_type} has one stack only: call encode(model, tokenizer, texts) without targets."
-            )
+            raise InputError(_ONE_STACK.format(model.config.model_type))
         return _encode_texts(model, tokenizer, sources, truncation)
     if targets is None:
         raise InputError(
@@ -97,11 +99,13 @@ def _encode_texts(model, tokenizer, texts: list[str], truncation: bool) -> Batch
     # A tokenizer without a pad symbol (GPT-2's, Llama's) may fill with any id: the mask hides it.
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     input_ids, mask = _pad(ids, pad, left=tokenizer.padding_side == "left")
-    positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0) if not mask[:, 0].all() else None
+    position_ids = None
+    if not mask[:, 0].all():
+        position_ids = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + architecture_of(model.config).first_position
     return Batch(
         input_ids=input_ids,
         attention_mask=mask.long(),
-        position_ids=positions,
+        position_ids=position_ids,
         texts=tuple(texts),
         truncated=truncated,
     ).to(model.device)
@@ -112,26 +116,31 @@ def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = Fa
 
     The ids are taken as the model made them, never decoded and tokenized again; ``.texts`` holds the translations.
     Greedy search (``num_beams=1, do_sample=False``) unless ``generate_kwargs`` say otherwise. A translation that
-    reaches ``max_new_tokens`` (default: what the model's positions allow) without an end symbol ends there.
+    reaches ``max_new_tokens`` or ``max_length`` without an end symbol ends there; where neither is given, it may take
+    as many tokens as the decoder has positions (512 where these are relative).
 
     Raises
     ------
     InputError
-        If ``sources`` is empty, or a sentence is blank or longer than the model's positions.
+        If ``sources`` is empty, a sentence is blank or longer than the model's positions, or an option is not allowed:
+        one translation a source is made, and no longer than the model's positions.
     """
     if architecture_of(model.config).kind != "encoder-decoder":
         raise InputError(f"A {model.config.model_type} does not translate. Give its texts to encode.")
+    options = generation_options(model, generate_kwargs)
     sources = _texts("sources", sources)
     check_vocabulary(model, tokenizer)
     source_ids, truncated = _fit(model, tokenizer(sources)["input_ids"], "sources", truncation)
     input_ids, attention_mask = _pad(source_ids, model.config.pad_token_id)
-    options = {"num_beams": 1, "do_sample": False, "max_new_tokens": _longest_output(model), **generate_kwargs}
-    with torch.no_grad():
-        generated = model.generate(
-            input_ids=input_ids.to(model.device), attention_mask=attention_mask.long().to(model.device), **options
-        )
+    try:
+        with torch.no_grad():
+            generated = model.generate(
+                input_ids=input_ids.to(model.device), attention_mask=attention_mask.long().to(model.device), **options
+            )
+    except ValueError as error:
+        raise InputError(f"generate refused the options {generate_kwargs}: {error}") from error
     labels = generated[:, 1:]  # (sentence, 1 + position) -> (sentence, position): without the start symbol
-    ends = (labels == model.config.eos_token_id).long()
+    ends = torch.isin(labels, labels.new_tensor(end_symbols(model))).long()
     decoder_mask = ends.cumsum(dim=1) - ends == 0  # up to and with the first end symbol
     return Batch(
         input_ids=input_ids,
@@ -145,29 +154,22 @@ def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = Fa
 
 
 def check_sentences(model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
-    """Raise InputError where `encode` (without ``targets``: `translate`) would, without running the model.
+    """Raise InputError where `encode` (of an encoder-decoder without targets, `translate`) would, running no model.
 
     For whoever sorts sentences and encodes them batch by batch: the index in the message is that in the whole list.
     """
-    sources = _texts("sources", sources)
+    pair = architecture_of(model.config).kind == "encoder-decoder"
+    side = "sources" if pair else "texts"
+    sources = _texts(side, sources)
     check_vocabulary(model, tokenizer)
-    _fit(model, tokenizer(sources)["input_ids"], "sources", truncation=False)
+    _fit(model, tokenizer(sources)["input_ids"], side, truncation=False)
+    if targets is not None and not pair:
+        raise InputError(_ONE_STACK.format(model.config.model_type))
     if targets is not None:
         targets = _texts("targets", targets)
         if len(sources) != len(targets):
             raise InputError(_unequal(sources, targets))
         _fit(model, tokenizer(text_target=targets)["input_ids"], "targets", truncation=False)
-
-
-def positions(model) -> int | None:
-    """The largest number of tokens that the model has positions for; None where there is no limit."""
-    name = architecture_of(model.config).positions
-    return None if name is None else getattr(model.config, name)
-
-
-def _longest_output(model) -> int:
-    limit = positions(model)
-    return 512 if limit is None else limit - 1
 
 
 def _unequal(sources: Sequence[str], targets: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from addends.decomposition.parts import Parts
+from addends.decomposition.weights import widened
 
 NAMES = ("importance", "cosine", "norm_ratio", "distance")
 
@@ -51,6 +52,7 @@ def of_vectors(vectors: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     vectors : Tensor of shape (..., dim)
+        Half precision is widened to float32 before anything is squared.
     states : Tensor that broadcasts to it
 
     Returns
@@ -58,6 +60,7 @@ def of_vectors(vectors: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     Tensor of shape (indicator, ...)
         NaN where undefined.
     """
+    vectors, states = widened(vectors), widened(states)
     inner = (vectors * states).sum(dim=-1)
     length = torch.linalg.vector_norm(vectors, dim=-1)
     state_length = torch.linalg.vector_norm(states, dim=-1).expand_as(length)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
+import huggingface_hub
 import torch
 import transformers
+from safetensors import SafetensorError
 
-from addends.decomposition.architectures import architecture_of
-from addends.errors import InputError, ModelStateError
+from addends.decomposition.architectures import architecture_of, how_to_support
+from addends.decomposition.inputs import embeddings
+from addends.errors import InputError, ModelStateError, UnsupportedModelError
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -36,9 +40,10 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
     Raises
     ------
     InputError
-        If there is no model there, the type is not allowed, or the tokenizer knows more tokens than the model embeds.
+        If there is no model there, weights are missing, damaged or of another shape, tokenizer files are missing, the
+        type is not allowed, or the tokenizer knows more tokens than the model embeds.
     UnsupportedModelError
-        If the architectures table has no row for the model's family.
+        If the architectures table has no row for the model's family, or config.json names no known one.
     ModelStateError
         If a weight is NaN or infinite; the message names the first parameter that holds one.
     """
@@ -49,30 +54,100 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
         raise InputError(
             f"The folder {name!r} holds no model: config.json is missing. Name a folder written by save_pretrained."
         )
-    try:
-        config = transformers.AutoConfig.from_pretrained(name, revision=revision)
-        row = architecture_of(config)
-        auto_class = getattr(transformers, row.auto_class)
-        model = auto_class.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
-    except OSError as error:
-        raise InputError(
-            f"No model could be loaded from {name!r}: neither a folder written by save_pretrained nor a name that the "
-            f"Hub answered to ({str(error).splitlines()[0]})."
-        ) from error
+    config = _config(name, revision)
+    row = architecture_of(config)
+    model = _model(name, revision, getattr(transformers, row.auto_class), getattr(torch, dtype))
+    tokenizer = _tokenizer(name, revision)
     check_vocabulary(model, tokenizer, name)
     check_finite(model)
     return model.to(device).eval(), tokenizer
 
 
+def _config(name: str, revision: str | None):
+    try:
+        return transformers.AutoConfig.from_pretrained(name, revision=revision)
+    except OSError as error:
+        raise InputError(_nothing_there(name, error)) from error
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModelError(
+            f"The config.json of {name!r} names no model type that this transformers ({transformers.__version__}) "
+            f"knows ({_first_line(error)}). The architectures table has {how_to_support()}"
+        ) from error
+
+
+def _model(name: str, revision: str | None, auto_class, dtype: torch.dtype):
+    """The model, unless weights are missing, damaged, or of another shape than the configuration says."""
+    try:
+        # Weights of another shape are let through here, so that they can be named below.
+        model, report = auto_class.from_pretrained(
+            name, revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except OSError as error:
+        raise InputError(_nothing_there(name, error)) from error
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"The weights in {name!r} cannot be read ({_first_line(error)}): the file is truncated or damaged. Copy or "
+            "download it again."
+        ) from error
+    # Tied weights, and tables of positions that the class computes, are not in the report. A pooler is never run.
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key.split("."))
+    mismatched = sorted(report["mismatched_keys"])
+    if mismatched:
+        key, saved, wanted = mismatched[0]
+        raise InputError(
+            f"{name!r} holds {len(mismatched)} weight(s) of another shape than its configuration says, first {key!r}: "
+            f"{tuple(saved)} where {tuple(wanted)} is wanted. config.json belongs to another checkpoint."
+        )
+    if missing:
+        raise InputError(
+            f"{name!r} lacks {len(missing)} weight(s) of a {type(model).__name__}: {', '.join(missing[:5])}"
+            f"{', ...' if len(missing) > 5 else ''}. They would be random. Name a complete checkpoint of this class."
+        )
+    return model
+
+
+def _tokenizer(name: str, revision: str | None):
+    """The tokenizer, unless the files of its vocabulary are missing (some classes make an empty one then)."""
+    missing = (
+        f"{name!r} holds a model but no complete tokenizer{{}}. Save it there too: "
+        "tokenizer.save_pretrained(the same folder)."
+    )
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise InputError(missing.format(f" ({_first_line(error)})")) from error
+    wanted = sorted({*type(tokenizer).vocab_files_names.values(), "tokenizer.json"})
+    if Path(name).is_dir() and len(wanted) > 1 and not any((Path(name) / file).exists() for file in wanted):
+        raise InputError(missing.format(f": none of {wanted} is there"))
+    return tokenizer
+
+
+def _nothing_there(name: str, error: Exception) -> str:
+    if not Path(name).is_dir() and huggingface_hub.constants.HF_HUB_OFFLINE:
+        return (
+            f"There is no folder {name!r}, and the environment variable HF_HUB_OFFLINE forbids looking the name up on "
+            "the Hub (it is not in the local cache). Unset the variable, or name a folder written by save_pretrained."
+        )
+    return (
+        f"No model could be loaded from {name!r}: neither a folder written by save_pretrained nor a name that the Hub "
+        f"answered to ({_first_line(error)})."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def check_vocabulary(model, tokenizer, name: str = "the model") -> None:
     """Raise InputError if the tokenizer can give an id that has no embedding."""
-    embedded = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embedded:
-        raise InputError(
-            f"The tokenizer of {name!r} knows {len(tokenizer)} tokens, its model embeds {embedded}. They do not belong "
-            "together: load both from the same folder, or resize the embedding and train it."
-        )
+    separate = getattr(tokenizer, "target_encoder", None)  # Marian's, where each side has a vocabulary of its own
+    known = (len(tokenizer), len(separate or tokenizer))
+    for side, tokens, embedded in zip(("", " for targets"), known, embeddings(model), strict=True):
+        if embedded is not None and tokens > embedded:
+            raise InputError(
+                f"The tokenizer of {name!r} knows {tokens} tokens{side}, its model embeds {embedded}. They do not "
+                "belong together: load both from the same folder, or resize the embedding and train it."
+            )
 
 
 def check_finite(model) -> None:

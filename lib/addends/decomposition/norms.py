@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from addends.decomposition.weights import widened
 from addends.errors import InputError
 
 CENTERINGS = ("constant", "own")
@@ -56,7 +57,7 @@ class Norm:
         variance, mean = torch.var_mean(self.read, dim=-1, correction=0, keepdim=True)  # (sentence, position, 1)
         gain = (variance + self.module.eps).rsqrt()  # (sentence, position, 1)
         if self.module.weight is not None:
-            gain = gain * self.module.weight  # (sentence, position, dim)
+            gain = gain * widened(self.module.weight)  # (sentence, position, dim)
         if centering == "own":
             vectors = (vectors - vectors.mean(dim=-1, keepdim=True)).mul_(gain)
         else:
@@ -64,7 +65,7 @@ class Norm:
             if constant is not None:
                 vectors[constant] -= mean * gain
         if constant is not None and self.module.bias is not None:
-            vectors[constant] += self.module.bias
+            vectors[constant] += widened(self.module.bias)
         return vectors
 
     def _rms_gain(self) -> torch.Tensor:
@@ -72,10 +73,12 @@ class Norm:
 
         An RMSNorm multiplies, so its gain is the ratio of what it gave to what it read. That holds whatever precision
         the module computes in: transformers' own go through float32 even in a float64 model. Where an entry is too
-        small to divide by, the gain is the formula's.
+        small to divide by, or where a module in half precision has rounded what it gave, the gain is the formula's.
         """
         eps = getattr(self.module, "variance_epsilon", getattr(self.module, "eps", 0.0)) or 0.0
         square = self.read.square().mean(dim=-1, keepdim=True)
-        formula = self.module.weight * (square + eps).rsqrt()
+        formula = widened(self.module.weight) * (square + eps).rsqrt()
+        if widened(self.module.weight) is not self.module.weight:
+            return formula
         small = self.read.abs() <= 1e-6 * square.sqrt()
         return torch.where(small, formula, self.gave / torch.where(small, 1, self.read))

@@ -10,6 +10,7 @@ import torch
 from addends.decomposition import sublayers, tokens
 from addends.decomposition.batches import Batch
 from addends.decomposition.capture import capture
+from addends.decomposition.exactness import check_any, check_sum, relative_gap
 from addends.decomposition.norms import check_centering
 from addends.errors import InputError
 
@@ -24,9 +25,11 @@ class Parts:
     Attributes
     ----------
     vectors : Tensor of shape (layer, term, sentence, position, dim)
-        Layer l is transformers' own ``hidden_states[l]``; layer 0 is the first layer's input.
+        Layer l is transformers' own ``hidden_states[l]``; layer 0 is the first layer's input. In the model's type, or
+        float32 if that is half precision.
     states : Tensor of shape (layer, sentence, position, dim)
-        The model's own hidden states.
+        The model's own hidden states. By token, attention weights are needed and attention is computed in the open:
+        these states differ by rounding from those of the model's default attention implementation.
     mask : Tensor of bool, of shape (sentence, position)
         True where a real token stands.
     terms : tuple of str
@@ -45,12 +48,18 @@ class Parts:
     def error(self) -> float:
         """The largest ||sum of parts - state|| / ||state|| over layers and real tokens.
 
-        Floats reach about 2e-7 in float32 and 1e-15 in float64; anything much larger means that the sum is not the
-        state. (Relative to each state, because `torch.allclose` fails on entries near zero.)
+        Relative to each state, because `torch.allclose` fails on entries near zero. `decompose` has refused whatever is
+        above bound * max(1, sum_k ||x_k|| / ||e||), with the bounds of `addends.decomposition.exactness`: 1e-12 in
+        float64 and 1e-6 in float32 (about 1e-15 and 3e-7 are reached), 5e-3 in float16 and 2e-2 in bfloat16. In half
+        precision parts are carried in float32, and the error is the rounding of the model itself.
+
+        Raises
+        ------
+        InputError
+            If the mask is False everywhere.
         """
-        gap = torch.linalg.vector_norm(self.vectors.sum(dim=1) - self.states, dim=-1)  # (layer, sentence, position)
-        size = torch.linalg.vector_norm(self.states, dim=-1)
-        return float((gap / size)[:, self.mask].max())
+        check_any(self.mask)
+        return float(relative_gap(self.vectors, self.states)[:, self.mask].max())
 
     def __repr__(self) -> str:
         axes = ", ".join(
@@ -61,7 +70,9 @@ class Parts:
 
 
 def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None = None, gate: str = "frozen") -> Parts:
-    """Write every decoder state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
+    """Write every state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
+
+    A single stack has no s. The sum is checked at every layer and real token before anything is returned.
 
     Parameters
     ----------
@@ -74,6 +85,8 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
     centering : {"constant", "own"}, optional
         Where the mean that a LayerNorm takes away goes: to C, or each term loses its own. By default as published:
         "constant" by sublayer, "own" by token.
+    gate : {"frozen", "tangent"}
+        By token, how a gated feed-forward is made linear: see `addends.decomposition.tokens`.
 
     Returns
     -------
@@ -84,9 +97,10 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
     InputError
         If an argument is not allowed, or model and batch do not fit.
     UnsupportedModelError
-        If the architectures table has no row for the model.
+        If the architectures table has no row for the model, the row does not fit its modules, or the parts do not sum
+        to the states: the message names the first layer that fails and the size of the gap.
     ModelStateError
-        If the model is in training mode, or its weights or states are NaN or infinite.
+        If a module is in training mode, or the model's weights or states are NaN or infinite.
 
     References
     ----------
@@ -105,26 +119,34 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
 
 
 def stream(
-    model, batch: Batch, by: str, centering: str | None = None, gate: str = "frozen"
+    model, batch: Batch, by: str, centering: str | None = None, gate: str = "frozen", check: bool = True
 ) -> tuple[tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """`decompose`, one layer at a time: the terms, and an iterator over (vectors, state) that keeps one layer only.
 
     ``vectors`` is of shape (term, sentence, position, dim) and is overwritten by the next layer's; ``state`` is of
-    shape (sentence, position, dim).
+    shape (sentence, position, dim). With ``check``, each layer's sum is checked as in `decompose` before it is handed
+    on; whoever streams many batches of one model may check the first one only, as `measure` does.
     """
     if by not in DEFAULT_CENTERING:
         raise InputError(f"by={by!r} is not one of {tuple(DEFAULT_CENTERING)}.")
     centering = DEFAULT_CENTERING[by] if centering is None else centering
     check_centering(centering)
+    tokens.check_gate(gate)
     record = capture(model, batch, attention_weights=by == "token")
     if by == "sublayer":
-        return record.row.terms, _paired(sublayers.propagate(record, centering), record.main.states)
-    return tokens.terms_of(record), _paired(tokens.propagate(record, centering, gate), record.main.states)
+        terms, layers = record.row.terms, sublayers.propagate(record, centering)
+    else:
+        terms, layers = tokens.terms_of(record), tokens.propagate(record, centering, gate)
+    return terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 
-def _paired(layers: Iterator[torch.Tensor], states: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    # Element-wise work on what was captured needs no graph; the caller's gradient mode is left as it is between layers.
-    for state in states:
+def _paired(
+    layers: Iterator[torch.Tensor], states: list[torch.Tensor], mask: torch.Tensor, model, check: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    # Work on what was captured needs no graph; the caller's gradient mode is left as it is between layers.
+    for number, state in enumerate(states):
         with torch.no_grad():
             vectors = next(layers)
+            if check:
+                check_sum(vectors, state, mask, number, model)
         yield vectors, state

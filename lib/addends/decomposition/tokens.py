@@ -39,6 +39,12 @@ from addends.errors import InputError
 GATES = ("frozen", "tangent")
 
 
+def check_gate(gate: str) -> None:
+    """Raise InputError unless ``gate`` is allowed."""
+    if gate not in GATES:
+        raise InputError(f"gate={gate!r} is not one of {GATES}.")
+
+
 def terms_of(record: Capture) -> tuple[str, ...]:
     """S, T and C; T and C of a stack without an encoder."""
     return ("S", "T", "C") if record.encoder_states is not None else ("T", "C")
@@ -51,14 +57,7 @@ def propagate(record: Capture, centering: str, gate: str = "frozen") -> Iterator
     ------
     Tensor of shape (term, sentence, position, dim)
         The next layer's terms may be made in the same memory: copy what is to be kept.
-
-    Raises
-    ------
-    InputError
-        If ``gate`` is not allowed.
     """
-    if gate not in GATES:
-        raise InputError(f"gate={gate!r} is not one of {GATES}.")
     main, terms = record.main, terms_of(record)
     target, constant = terms.index("T"), terms.index("C")
     vectors = main.states[0].new_zeros((len(terms), *main.states[0].shape))
@@ -135,8 +134,9 @@ def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, constant: int,
 
 def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
+    # Inference mode, if the caller is in it, makes tensors that autograd refuses: leave it, and differentiate a copy.
+    with torch.inference_mode(False), torch.enable_grad():
+        z = z.detach().clone().requires_grad_()
         value = sublayer.modules["activation"](z)
         (slope,) = torch.autograd.grad(value.sum(), z)
     return value.detach(), slope

@@ -1,4 +1,8 @@
-"""Reading linear maps off modules, however the family stores them: nn.Linear, GPT-2's Conv1D, fused projections."""
+"""Reading linear maps off modules, however the family stores them: nn.Linear, GPT-2's Conv1D, fused projections.
+
+What is read from a model in half precision is widened to float32, which changes no value: sums of many terms are not
+carried in half precision.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,11 @@ from torch import nn
 
 from addends.decomposition.architectures import Attention
 from addends.errors import UnsupportedModelError
+
+
+def widened(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """The tensor in float32 if it is in half precision, else itself; None stays None."""
+    return tensor.float() if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -18,9 +27,9 @@ def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
         If the module is no linear map that is known.
     """
     if isinstance(module, nn.Linear):
-        return module.weight, module.bias
+        return widened(module.weight), widened(module.bias)
     if type(module).__name__ == "Conv1D":  # GPT-2's: y = x W + b
-        return module.weight.T, module.bias
+        return widened(module.weight).T, widened(module.bias)
     raise UnsupportedModelError(
         f"A {type(module).__name__} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check "
         "the paths of the model's row in the architectures table."
@@ -36,8 +45,7 @@ def value_map(place: Attention, module: nn.Module, heads: int) -> tuple[torch.Te
     if place.rows == "thirds":
         return weight.chunk(3)[2], None if bias is None else bias.chunk(3)[2]
     if place.rows == "heads":
-        weight = weight.unflatten(0, (heads, 3, -1))[:, 2].flatten(
-            0, 1
-        )  # (head * 3 * inner, dim) -> (head * inner, dim)
+        # (head * 3 * inner, dim) -> (head * inner, dim)
+        weight = weight.unflatten(0, (heads, 3, -1))[:, 2].flatten(0, 1)
         return weight, None if bias is None else bias.unflatten(0, (heads, 3, -1))[:, 2].flatten()
     return weight, bias

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.encoding import check_sentences, encode, translate
 from addends.decomposition.indicators import NAMES, of_vectors
@@ -18,9 +19,9 @@ from addends.errors import InputError
 def measure(
     model,
     tokenizer,
-    sources: Sequence[str],
-    targets: Sequence[str] | None,
-    by: Sequence[str] = ("sublayer", "token"),
+    sources: Iterable[str],
+    targets: Iterable[str] | None = None,
+    by: str | Sequence[str] = ("sublayer", "token"),
     batch_size: int = 32,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -28,12 +29,13 @@ def measure(
 
     Parameters
     ----------
-    sources : sequence of str
-        Source sentences.
-    targets : sequence of str, or None
-        What the decoder reads: one reference a source, or None for the model's own greedy translations.
+    sources : iterable of str
+        Source sentences, or the texts of a single stack (an encoder, a decoder-only model).
+    targets : iterable of str, or None
+        What the decoder of an encoder-decoder reads: one reference a source, or None for the model's own greedy
+        translations. A single stack has no targets: None, and the texts themselves are measured.
     by : sequence of {"sublayer", "token"}
-        The methods.
+        The methods; one may be named by itself, and one named twice counts once.
     batch_size : int
         Sentences a forward pass. It changes speed and memory, not the numbers: sentences are batched by length.
     progress : bool
@@ -49,33 +51,44 @@ def measure(
     ------
     InputError
         As `encode` and `decompose` do, before anything is measured.
+    UnsupportedModelError
+        As `decompose` does. Whether the parts sum to the states is checked on the first batch, the shortest sentences,
+        by each method; later batches of the same model are not checked.
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
-    if not by:
-        raise InputError(f"by={by!r}: name at least one of {tuple(DEFAULT_CENTERING)}.")
+    by, sources = _methods(by), _listed(sources)
+    targets = None if targets is None else _listed(targets)
     check_sentences(model, tokenizer, sources, targets)
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     frames = []
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):
         chosen = order[start : start + batch_size]
         own = [sources[index] for index in chosen]
-        if targets is None:
+        if architecture_of(model.config).kind != "encoder-decoder":
+            batch = encode(model, tokenizer, own)
+        elif targets is None:
             batch = translate(model, tokenizer, own)
         else:
             batch = encode(model, tokenizer, own, [targets[index] for index in chosen])
-        frame = measure_batch(model, batch, by)
+        frame = measure_batch(model, batch, by, check=start == 0)
         frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
         frames.append(frame)
     return pd.concat(frames).sort_values(["sentence", "by", "layer", "term"], ignore_index=True)
 
 
-def measure_batch(model, batch: Batch, by: Sequence[str] = ("sublayer", "token")) -> pd.DataFrame:
-    """`measure` for sentences that are already a batch: the ids a model generated stay the ids it generated."""
+def measure_batch(
+    model, batch: Batch, by: str | Sequence[str] = ("sublayer", "token"), check: bool = True
+) -> pd.DataFrame:
+    """`measure` for sentences that are already a batch: the ids a model generated stay the ids it generated.
+
+    With ``check``, the sums are checked as in `decompose`; whoever measures many batches of one model may leave that
+    out after the first one, as `measure` does.
+    """
     tokens = batch.mask.sum(dim=1)  # (sentence,)
     frames = []
-    for method in [by] if isinstance(by, str) else by:
-        terms, layers = stream(model, batch, method)
+    for method in _methods(by):
+        terms, layers = stream(model, batch, method, check=check)
         means = torch.stack([_sentence_means(vectors, state, batch.mask) for vectors, state in layers], dim=1)
         index = pd.MultiIndex.from_product(  # means: (indicator, layer, term, sentence)
             [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]
@@ -90,6 +103,19 @@ def measure_batch(model, batch: Batch, by: Sequence[str] = ("sublayer", "token")
 def corpus_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the corpus of a frame that `measure` made: every sentence counts alike, one row a layer and term."""
     return frame.groupby(["layer", "by", "term"], as_index=False)[list(NAMES)].mean()
+
+
+def _methods(by: str | Sequence[str]) -> tuple[str, ...]:
+    """The methods named, each once."""
+    methods = tuple(dict.fromkeys([by] if isinstance(by, str) else by))
+    if not methods or any(method not in DEFAULT_CENTERING for method in methods):
+        raise InputError(f"by={by!r}: name at least one of {tuple(DEFAULT_CENTERING)}, and nothing else.")
+    return methods
+
+
+def _listed(texts: Iterable[str]) -> Iterable[str]:
+    # A string stays one, for the check that refuses it; a Series is taken in its order, not by its index.
+    return texts if isinstance(texts, str) else list(texts)
 
 
 def _sentence_means(vectors: torch.Tensor, state: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,49 @@
+"""What a translation may be asked for: one output a source, no longer than the model's positions."""
+
+from __future__ import annotations
+
+from addends.decomposition.inputs import positions
+from addends.errors import InputError
+
+
+def generation_options(model, options: dict) -> dict:
+    """What `generate` is called with: greedy search, at most as many new tokens as the decoder has positions.
+
+    The decoder reads its start symbol and all new tokens but the last: ``positions`` rows make ``positions`` tokens.
+
+    Raises
+    ------
+    InputError
+        If an option would make anything but one translation a source, or a longer one than the model has positions.
+    """
+    fixed = sorted({"inputs", "input_ids", "attention_mask", "inputs_embeds", "decoder_input_ids"} & options.keys())
+    if fixed:
+        raise InputError(
+            f"{fixed[0]} cannot be given to translate: it makes them from the sources. For a target language, pass "
+            "forced_bos_token_id or decoder_start_token_id."
+        )
+    if options.get("num_return_sequences", 1) != 1 or options.get("return_dict_in_generate"):
+        name = "return_dict_in_generate" if options.get("return_dict_in_generate") else "num_return_sequences"
+        raise InputError(f"{name}={options[name]!r}: a batch holds one translation a source. Leave it out.")
+    given = [name for name in ("max_length", "max_new_tokens") if options.get(name) is not None]
+    limit = positions(model)
+    if len(given) == 2:
+        raise InputError("max_length and max_new_tokens both limit the output (max_length counts the start): give one.")
+    for name in given:
+        start = 1 if name == "max_length" else 0
+        value, most = options[name], None if limit is None else limit + start
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1 + start or (most and value > most):
+            allowed = (
+                f"from {1 + start} to {most}, as the model has {limit} positions" if most else f"{1 + start} or more"
+            )
+            raise InputError(f"{name}={value!r}: an integer is wanted, {allowed}.")
+    cap = {} if given else {"max_new_tokens": 512 if limit is None else limit}
+    return {"num_beams": 1, "do_sample": False, **cap, "return_dict_in_generate": False, **options}
+
+
+def end_symbols(model) -> list[int]:
+    """The ids that end a generated sequence."""
+    settings = getattr(model, "generation_config", None)
+    end = getattr(settings, "eos_token_id", None)
+    end = model.config.eos_token_id if end is None else end
+    return list(end) if isinstance(end, (list, tuple)) else [] if end is None else [end]
