@@ -68,3 +68,27 @@ def test_scale_and_rotation_leave_all_but_distance_alone():
     before, after = of_vectors(x, e), of_vectors(3 * x @ rotation, 3 * e @ rotation)
     torch.testing.assert_close(before[:3], after[:3])
     torch.testing.assert_close(3 * before[3], after[3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_squares_do_not_overflow_in_half_precision(dtype):
+    """The square of a norm of 320 is beyond float16."""
+    state = torch.full((1, 256), 20.0, dtype=dtype)
+    importance, cosine, norm_ratio, distance = of_vectors(state / 2, state)
+    assert importance.dtype == torch.float32
+    assert [importance.item(), cosine.item(), norm_ratio.item()] == pytest.approx([0.5, 1, 0.5])
+    assert distance.item() == pytest.approx(160)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("by", ["sublayer", "token"])
+def test_a_model_with_long_states_in_half_precision_has_importances_that_sum_to_one(make_marian, tokenizer, dtype, by):
+    model = make_marian()
+    with torch.no_grad():
+        for layer in model.model.decoder.layers:
+            layer.final_layer_norm.weight *= 100  # |e| is about 100 * sqrt(32) > 256
+    model = model.to(getattr(torch, dtype))
+    parts = addends.decompose(model, addends.encode(model, tokenizer, SOURCES, TARGETS), by=by)
+    assert parts.states[1:, parts.mask].norm(dim=-1).min() > 256
+    sums = addends.indicators(parts).groupby(["layer", "sentence", "position"])["importance"].sum()
+    np.testing.assert_allclose(sums, 1, atol=0.05)

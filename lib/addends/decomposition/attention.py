@@ -48,8 +48,8 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Half precision is widened: a masked score, the lowest number there is, must not overflow.
-    scores = widened(query @ key.transpose(2, 3) * scaling)  # (sentence, head, position, read position)
+    # Half precision is widened: neither long products nor masked scores, the lowest numbers there are, may overflow.
+    scores = widened(query) @ widened(key).transpose(2, 3) * scaling  # (sentence, head, position, read position)
     if position_bias is not None:
         scores = scores + widened(position_bias)
     if attention_mask is not None:

@@ -1,0 +1,90 @@
+"""A translation's limits are the user's or the model's positions; options that cannot be kept are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import addends
+from addends.decomposition.generation import end_symbols, generation_options
+from addends.errors import InputError
+from tests.conftest import SOURCES
+from tests.decomposition.small_models import make
+
+POSITIONS = 40
+
+
+@pytest.fixture(scope="module")
+def endless(make_marian):
+    """A model that never says its end symbol."""
+    model = make_marian()
+    with torch.no_grad():
+        model.final_logits_bias[0, model.config.eos_token_id] = -1e4
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({}, POSITIONS),
+        ({"max_new_tokens": 7}, 7),
+        ({"max_new_tokens": 1}, 1),
+        ({"max_new_tokens": POSITIONS}, POSITIONS),
+        ({"max_length": 7}, 6),  # the start symbol counts
+        ({"max_length": POSITIONS + 1}, POSITIONS),
+        ({"max_length": None, "num_beams": 2}, POSITIONS),
+    ],
+)
+def test_the_output_is_as_long_as_its_limit(endless, tokenizer, options, rows):
+    batch = addends.translate(endless, tokenizer, SOURCES[:2], **options)
+    assert batch.decoder_input_ids.shape == (2, rows)
+    assert batch.decoder_mask.all()
+    assert addends.decompose(endless, batch).error() < 1e-6
+
+
+def test_without_a_limit_of_positions_there_is_a_default_one():
+    model = make("t5")
+    assert generation_options(model, {})["max_new_tokens"] == 512
+    assert generation_options(model, {"max_length": 9000})["max_length"] == 9000
+    assert "max_new_tokens" not in generation_options(model, {"max_length": 9000})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"max_new_tokens": POSITIONS + 1},
+            r"max_new_tokens=41: an integer is wanted, from 1 to 40, as the model has 40",
+        ),
+        ({"max_length": POSITIONS + 2}, "max_length=42: an integer is wanted, from 2 to 41"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_length": 1}, "max_length=1"),
+        ({"max_new_tokens": 2.5}, r"max_new_tokens=2\.5"),
+        ({"max_new_tokens": True}, "max_new_tokens=True"),
+        ({"max_new_tokens": 5, "max_length": 5}, "give one"),
+        ({"num_return_sequences": 2, "num_beams": 2}, "num_return_sequences=2: a batch holds one translation a source"),
+        ({"return_dict_in_generate": True}, "return_dict_in_generate=True"),
+        ({"decoder_input_ids": torch.ones(1, 1)}, "decoder_input_ids cannot be given.*forced_bos_token_id"),
+        ({"attention_mask": torch.ones(1, 1)}, "attention_mask cannot be given"),
+        ({"num_beam": 4}, "num_beam"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(endless, tokenizer, options, message):
+    with pytest.raises(InputError, match=message):
+        addends.translate(endless, tokenizer, SOURCES[:1], **options)
+
+
+def test_models_with_several_end_symbols(make_marian, tokenizer, monkeypatch):
+    model = make_marian()
+    end = model.config.eos_token_id
+    assert end_symbols(model) == [end]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [end, 7])
+    pad = model.config.pad_token_id
+    monkeypatch.setattr(model, "generate", lambda **_: torch.tensor([[pad, 5, 7, pad], [pad, 5, 6, end]]))
+    batch = addends.translate(model, tokenizer, SOURCES[:2])
+    assert batch.decoder_mask.tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_a_single_stack_does_not_translate(tokenizer):
+    with pytest.raises(InputError, match="A gpt2 does not translate"):
+        addends.translate(make("gpt2"), tokenizer, SOURCES)
