@@ -1,4 +1,4 @@
-"""Row t predicts label t; a row counts exactly if its label is real; nothing is cut or dropped in silence."""
+"""A batch fits together, and says which of its rows count."""
 
 from __future__ import annotations
 
@@ -7,141 +7,27 @@ import torch
 
 import addends
 from addends.errors import InputError
-from tests.conftest import SOURCES, TARGETS
 
 
-@pytest.fixture(scope="module")
-def model(make_marian):
-    return make_marian()
+def test_the_rows_that_count():
+    ids, mask = torch.ones(2, 3).long(), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    decoder_ids, decoder_mask = torch.ones(2, 4).long(), torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    assert torch.equal(addends.Batch(ids, mask).mask, mask.bool())
+    assert addends.Batch(ids, mask, decoder_ids).mask.shape == (2, 4)
+    assert addends.Batch(ids, mask, decoder_ids).mask.all()
+    assert torch.equal(addends.Batch(ids, mask, decoder_ids, decoder_mask).mask, decoder_mask.bool())
+    assert torch.equal(addends.Batch(ids, mask, decoder_mask=1 - mask).mask, ~mask.bool())
+    assert len(addends.Batch(ids, mask)) == 2
 
 
-def test_row_t_reads_what_comes_before_label_t(model, tokenizer):
-    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
-    start = model.config.decoder_start_token_id
-    for index, target in enumerate(TARGETS):
-        ids = tokenizer(text_target=target)["input_ids"]
-        assert batch.decoder_input_ids[index, : len(ids)].tolist() == [start, *ids[:-1]]
-        assert batch.labels[index, : len(ids)].tolist() == ids
-        assert batch.decoder_mask[index].sum() == len(ids)
-
-
-def test_the_start_symbol_counts_though_it_is_the_pad_symbol(model, tokenizer):
-    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
-    assert model.config.decoder_start_token_id == model.config.pad_token_id
-    assert batch.decoder_mask[:, 0].all()
-    assert (batch.decoder_mask.sum(dim=1) == (batch.labels != model.config.pad_token_id).sum(dim=1)).all()
-
-
-def test_the_target_is_read_by_the_targets_tokenizer(tmp_path, tokenizer, make_marian):
-    """With two different vocabularies the two sides get different ids."""
-    import json
-    import shutil
-
-    from transformers import MarianTokenizer
-
-    tokenizer.save_pretrained(tmp_path)
-    ids = json.loads((tmp_path / "vocab.json").read_text())
-    fixed = {"</s>", "<unk>", "<pad>"}
-    free = [piece for piece in ids if piece not in fixed]
-    turned = {**ids, **dict(zip(free, [ids[piece] for piece in reversed(free)], strict=True))}
-    (tmp_path / "target_vocab.json").write_text(json.dumps(turned))
-    shutil.copy(tmp_path / "source.spm", tmp_path / "target.spm")
-    both = MarianTokenizer(
-        *(str(tmp_path / name) for name in ("source.spm", "target.spm", "vocab.json", "target_vocab.json")),
-        separate_vocabs=True,
-    )
-    model = make_marian()
-    proper = addends.encode(model, both, SOURCES[:1], TARGETS[:1]).labels[0].tolist()
-    legacy = addends.encode(model, both, SOURCES[:1], TARGETS[:1], legacy=True).decoder_input_ids[0].tolist()
-    assert proper == both(text_target=TARGETS[0])["input_ids"] != legacy
-    assert legacy == both(TARGETS[0])["input_ids"]
-
-
-def test_legacy_is_unshifted_and_counts_the_row_fed_with_the_end_symbol(model, tokenizer):
-    batch = addends.encode(model, tokenizer, SOURCES, TARGETS, legacy=True)
-    for index, target in enumerate(TARGETS):
-        ids = tokenizer(target)["input_ids"]
-        assert batch.decoder_input_ids[index, : len(ids)].tolist() == ids
-        assert ids[-1] == tokenizer.eos_token_id
-        assert batch.decoder_mask[index].tolist() == [True] * len(ids) + [False] * (batch.mask.shape[1] - len(ids))
-    parts = addends.decompose(model, batch)
-    assert parts.error() < 1e-6
-    usual = addends.decompose(model, addends.encode(model, tokenizer, SOURCES, TARGETS))
-    assert not torch.equal(parts.states, usual.states)
-
-
-def test_legacy_drops_rows_that_hold_the_pad_id_as_the_released_mask_does(model, tokenizer):
-    batch = addends.encode(model, tokenizer, SOURCES, TARGETS, legacy=True)
-    assert torch.equal(batch.decoder_mask, batch.decoder_input_ids != model.config.pad_token_id)
-
-
-def test_a_translation_keeps_the_ids_the_model_generated(model, tokenizer):
-    batch = addends.translate(model, tokenizer, SOURCES, max_new_tokens=9)
-    generated = model.generate(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, do_sample=False, max_new_tokens=9
-    )
-    assert torch.equal(batch.decoder_input_ids, generated[:, :-1])
-    assert torch.equal(batch.labels, generated[:, 1:])
-    assert len(batch.texts) == len(SOURCES)
-    assert addends.decompose(model, batch).error() < 1e-6
-
-
-def test_rows_after_the_first_end_symbol_do_not_count(model, tokenizer, monkeypatch):
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    made = torch.tensor([[pad, 5, 6, end, pad], [pad, end, pad, pad, pad], [pad, 7, 8, 9, 5]])
-    monkeypatch.setattr(model, "generate", lambda **_: made)
-    batch = addends.translate(model, tokenizer, SOURCES[:3])
-    # A translation that says nothing still has the row that predicts its end; one that was cut off has all its rows.
-    assert batch.decoder_mask.tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] * 4]
-
-
-def test_too_long_is_refused_by_index_and_cut_only_when_asked(model, tokenizer):
-    sources = [SOURCES[0], " ".join(SOURCES * 6)]
-    with pytest.raises(InputError, match=r"sources\[1\] has \d+ tokens, the model has 40 positions"):
-        addends.encode(model, tokenizer, sources, TARGETS[:2])
-    with pytest.raises(InputError, match=r"targets\[0\]"):
-        addends.encode(model, tokenizer, SOURCES[:1], [" ".join(TARGETS * 6)])
-    with pytest.raises(InputError, match=r"sources\[1\]"):
-        addends.translate(model, tokenizer, sources)
-    batch = addends.encode(model, tokenizer, sources, TARGETS[:2], truncation=True)
-    assert batch.truncated == (("sources", 1),)
-    assert batch.input_ids.shape[1] == 40
-    assert batch.input_ids[1, -1] == tokenizer.eos_token_id
-    assert addends.encode(model, tokenizer, SOURCES, TARGETS, truncation=True).truncated == ()
+def test_all_tensors_move_and_nothing_else_changes():
+    ids = torch.ones(2, 3).long()
+    batch = addends.Batch(ids, ids, ids, ids.bool(), texts=("a", "b"), truncated=(("sources", 1),)).to("meta")
+    assert {batch.input_ids.device.type, batch.decoder_input_ids.device.type, batch.mask.device.type} == {"meta"}
+    assert (batch.texts, batch.truncated, batch.labels) == (("a", "b"), (("sources", 1),), None)
 
 
 # --- bad input ---
-
-
-def test_lists_of_different_length(model, tokenizer):
-    with pytest.raises(InputError, match="4 sources and 3 targets"):
-        addends.encode(model, tokenizer, SOURCES, TARGETS[:3])
-
-
-@pytest.mark.parametrize("blank", ["", "   ", "\t\n", None])
-def test_blank_sentences_are_named(model, tokenizer, blank):
-    with pytest.raises(InputError, match=r"sources\[1\]"):
-        addends.encode(model, tokenizer, ["il pleut", blank], TARGETS[:2])
-    with pytest.raises(InputError, match=r"targets\[0\]"):
-        addends.encode(model, tokenizer, SOURCES[:2], [blank, "it rains"])
-    with pytest.raises(InputError, match=r"sources\[1\]"):
-        addends.translate(model, tokenizer, ["il pleut", blank])
-
-
-def test_one_string_is_not_a_list_of_sentences(model, tokenizer):
-    with pytest.raises(InputError, match="one string"):
-        addends.encode(model, tokenizer, "il pleut", ["it rains"])
-
-
-def test_no_sentences(model, tokenizer):
-    with pytest.raises(InputError, match="sources is empty"):
-        addends.encode(model, tokenizer, [], [])
-
-
-def test_a_tokenizer_that_knows_more_tokens_than_the_model_embeds(make_marian, tokenizer):
-    model = make_marian(vocab_size=len(tokenizer) - 5, pad_token_id=0, decoder_start_token_id=0)
-    with pytest.raises(InputError, match=rf"knows {len(tokenizer)} tokens.*embeds {len(tokenizer) - 5}"):
-        addends.encode(model, tokenizer, SOURCES, TARGETS)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +35,15 @@ def test_a_tokenizer_that_knows_more_tokens_than_the_model_embeds(make_marian, t
     [
         ({"attention_mask": torch.ones(2, 4)}, "attention_mask"),
         ({"decoder_input_ids": torch.ones(3, 2).long()}, r"decoder_input_ids of shape \(3, 2\) for 2"),
-        ({"decoder_mask": torch.ones(2, 5).bool()}, r"decoder_mask of shape \(2, 5\)"),
+        ({"decoder_mask": torch.ones(2, 5).bool()}, r"decoder_mask of shape \(2, 5\) for decoder_input_ids"),
+        ({"labels": torch.ones(2, 3).long()}, r"labels of shape \(2, 3\) for decoder_input_ids"),
+        ({"position_ids": torch.ones(2, 4).long()}, r"position_ids of shape \(2, 4\) for input_ids"),
+        (
+            {"decoder_input_ids": None, "decoder_mask": torch.ones(2, 4)},
+            r"decoder_mask of shape \(2, 4\) for input_ids",
+        ),
+        ({"decoder_input_ids": None, "position_ids": torch.ones(3)}, r"position_ids of shape \(3,\)"),
+        ({"decoder_input_ids": None, "labels": torch.ones(1, 3)}, r"labels of shape \(1, 3\) for input_ids"),
     ],
 )
 def test_shapes_that_do_not_fit(change, message):

@@ -13,10 +13,11 @@ import torch
 import addends
 from addends.decomposition import parts
 from addends.decomposition.indicators import NAMES
-from addends.errors import AddendsError, InputError
+from addends.errors import AddendsError, InputError, UnsupportedModelError
 from addends.runs import measure as module
 from addends.runs.measure import corpus_means, measure_batch
 from tests.conftest import SOURCES, TARGETS
+from tests.decomposition.small_models import make
 
 KEY = ["sentence", "layer", "by", "term"]
 TERMS = {"sublayer": "CFIST", "token": "CST"}
@@ -175,6 +176,77 @@ def test_bad_input_is_refused_before_anything_is_run(model, tokenizer, sources, 
     finally:
         handle.remove()
     assert not calls
+
+
+def test_unknown_methods_are_refused_before_anything_is_tokenized(model):
+    def never(*_, **__):
+        raise AssertionError("nothing is to be tokenized")
+
+    for by in ("word", ["sublayer", "word"]):
+        with pytest.raises(InputError, match="name at least one of"):
+            addends.measure(model, never, SOURCES, TARGETS, by=by, progress=False)
+
+
+def test_any_iterable_of_sentences_will_do(model, tokenizer, measured):
+    index = [3, 1, 0, 2]  # the labels of a Series are not the positions of its sentences
+    series = pd.Series(SOURCES, index=index), pd.Series(TARGETS, index=index)
+    for sources, targets in (series, (iter(SOURCES), iter(TARGETS)), (tuple(SOURCES), np.array(TARGETS, dtype=object))):
+        frame = addends.measure(model, tokenizer, sources, targets, progress=False)
+        pd.testing.assert_frame_equal(frame, measured)
+
+
+def test_a_method_named_twice_counts_once(model, tokenizer, measured):
+    frame = addends.measure(
+        model, tokenizer, SOURCES, TARGETS, by=["token", "sublayer", "token"], batch_size=3, progress=False
+    )
+    assert not frame.duplicated(KEY).any()
+    pd.testing.assert_frame_equal(frame, measured, rtol=1e-5, atol=1e-6)
+
+
+class Letters:
+    """A tokenizer of a single stack: a letter a token, padded on the side given."""
+
+    pad_token_id, eos_token_id = 1, 2
+
+    def __init__(self, side):
+        self.padding_side = side
+
+    def __len__(self):
+        return 40
+
+    def __call__(self, texts):
+        return {"input_ids": [[3 + ord(letter) % 30 for letter in text[:15]] for text in texts]}
+
+
+@pytest.mark.parametrize(("name", "side"), [("bert", "right"), ("gpt2", "left"), ("gpt2", "right")])
+def test_the_texts_of_a_single_stack_are_measured(name, side):
+    model, letters = make(name), Letters(side)
+    frame = addends.measure(model, letters, SOURCES, batch_size=3, progress=False)
+    assert list(frame) == [*KEY, *NAMES, "tokens"]
+    assert frame.groupby("by")["term"].unique().map(sorted).to_dict() == {"sublayer": [*"CFIT"], "token": [*"CT"]}
+    assert not frame.duplicated(KEY).any()
+    for index, text in enumerate(SOURCES):
+        alone = measure_batch(model, addends.encode(model, letters, [text])).sort_values(["by", "layer", "term"])
+        here = frame[frame["sentence"] == index]
+        assert here["tokens"].unique().tolist() == [min(len(text), 15)]
+        np.testing.assert_allclose(here[list(NAMES)], alone[list(NAMES)], rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="one stack only"):
+        addends.measure(model, letters, SOURCES, TARGETS, progress=False)
+    with pytest.raises(InputError, match=r"texts\[1\] is ''"):
+        addends.measure(model, letters, ["il pleut", ""], progress=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_the_sums_are_checked_on_the_first_batch(make_marian, tokenizer, batch_size, monkeypatch):
+    model = make_marian()
+    checked = []
+    monkeypatch.setattr(parts, "check_sum", lambda *given: checked.append(given[3]))
+    addends.measure(model, tokenizer, SOURCES, TARGETS, batch_size=batch_size, progress=False)
+    assert checked == [0, 1, 2] * 2  # layers, by both methods
+    monkeypatch.undo()
+    model.model.decoder.layers[1].register_forward_hook(lambda _module, _inputs, output: output + 1)
+    with pytest.raises(UnsupportedModelError, match="parts of layer 2"):
+        addends.measure(model, tokenizer, SOURCES, TARGETS, batch_size=batch_size, progress=False)
 
 
 def test_a_model_that_drops_units_is_refused(make_marian, tokenizer):

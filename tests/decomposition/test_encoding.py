@@ -1,0 +1,250 @@
+"""Row t predicts label t; a row counts exactly if its label is real; nothing is cut or dropped in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import addends
+from addends.errors import InputError
+from tests.conftest import SOURCES, TARGETS
+from tests.decomposition.small_models import PAD, VOCABULARY, make
+
+
+@pytest.fixture(scope="module")
+def model(make_marian):
+    return make_marian()
+
+
+def test_row_t_reads_what_comes_before_label_t(model, tokenizer):
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
+    start = model.config.decoder_start_token_id
+    for index, target in enumerate(TARGETS):
+        ids = tokenizer(text_target=target)["input_ids"]
+        assert batch.decoder_input_ids[index, : len(ids)].tolist() == [start, *ids[:-1]]
+        assert batch.labels[index, : len(ids)].tolist() == ids
+        assert batch.decoder_mask[index].sum() == len(ids)
+
+
+def test_the_start_symbol_counts_though_it_is_the_pad_symbol(model, tokenizer):
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
+    assert model.config.decoder_start_token_id == model.config.pad_token_id
+    assert batch.decoder_mask[:, 0].all()
+    assert (batch.decoder_mask.sum(dim=1) == (batch.labels != model.config.pad_token_id).sum(dim=1)).all()
+
+
+def test_the_target_is_read_by_the_targets_tokenizer(tmp_path, tokenizer, make_marian):
+    """With two different vocabularies the two sides get different ids."""
+    import json
+    import shutil
+
+    from transformers import MarianTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    ids = json.loads((tmp_path / "vocab.json").read_text())
+    fixed = {"</s>", "<unk>", "<pad>"}
+    free = [piece for piece in ids if piece not in fixed]
+    turned = {**ids, **dict(zip(free, [ids[piece] for piece in reversed(free)], strict=True))}
+    (tmp_path / "target_vocab.json").write_text(json.dumps(turned))
+    shutil.copy(tmp_path / "source.spm", tmp_path / "target.spm")
+    both = MarianTokenizer(
+        *(str(tmp_path / name) for name in ("source.spm", "target.spm", "vocab.json", "target_vocab.json")),
+        separate_vocabs=True,
+    )
+    model = make_marian()
+    proper = addends.encode(model, both, SOURCES[:1], TARGETS[:1]).labels[0].tolist()
+    legacy = addends.encode(model, both, SOURCES[:1], TARGETS[:1], legacy=True).decoder_input_ids[0].tolist()
+    assert proper == both(text_target=TARGETS[0])["input_ids"] != legacy
+    assert legacy == both(TARGETS[0])["input_ids"]
+
+
+def test_legacy_is_unshifted_and_counts_the_row_fed_with_the_end_symbol(model, tokenizer):
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS, legacy=True)
+    for index, target in enumerate(TARGETS):
+        ids = tokenizer(target)["input_ids"]
+        assert batch.decoder_input_ids[index, : len(ids)].tolist() == ids
+        assert ids[-1] == tokenizer.eos_token_id
+        assert batch.decoder_mask[index].tolist() == [True] * len(ids) + [False] * (batch.mask.shape[1] - len(ids))
+    parts = addends.decompose(model, batch)
+    assert parts.error() < 1e-6
+    usual = addends.decompose(model, addends.encode(model, tokenizer, SOURCES, TARGETS))
+    assert not torch.equal(parts.states, usual.states)
+
+
+def test_legacy_drops_rows_that_hold_the_pad_id_as_the_released_mask_does(model, tokenizer):
+    """A target that says the pad symbol itself: proper encoding counts that row, the released code's mask does not."""
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    targets = ["it <pad> rains", "it rains"]
+    ids = tokenizer(targets)["input_ids"]
+    assert ids[0].count(pad) == 1
+    assert pad not in ids[1]
+    place, length = ids[0].index(pad), len(ids[0])
+    legacy = addends.encode(model, tokenizer, SOURCES[:2], targets, legacy=True)
+    assert legacy.decoder_mask[0, :length].tolist() == [row != place for row in range(length)]
+    assert legacy.decoder_mask[1].tolist() == [True] * len(ids[1]) + [False] * (legacy.mask.shape[1] - len(ids[1]))
+    assert legacy.decoder_input_ids[0, length - 1] == end
+    proper = addends.encode(model, tokenizer, SOURCES[:2], targets)
+    assert proper.decoder_mask[0, :length].all()
+
+
+def test_a_translation_keeps_the_ids_the_model_generated(model, tokenizer):
+    batch = addends.translate(model, tokenizer, SOURCES, max_new_tokens=9)
+    generated = model.generate(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, do_sample=False, max_new_tokens=9
+    )
+    assert torch.equal(batch.decoder_input_ids, generated[:, :-1])
+    assert torch.equal(batch.labels, generated[:, 1:])
+    assert len(batch.texts) == len(SOURCES)
+    assert addends.decompose(model, batch).error() < 1e-6
+
+
+def test_rows_after_the_first_end_symbol_do_not_count(model, tokenizer, monkeypatch):
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    made = torch.tensor([[pad, 5, 6, end, pad], [pad, end, pad, pad, pad], [pad, 7, 8, 9, 5]])
+    monkeypatch.setattr(model, "generate", lambda **_: made)
+    batch = addends.translate(model, tokenizer, SOURCES[:3])
+    # A translation that says nothing still has the row that predicts its end; one that was cut off has all its rows.
+    assert batch.decoder_mask.tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] * 4]
+
+
+def test_too_long_is_refused_by_index_and_cut_only_when_asked(model, tokenizer):
+    sources = [SOURCES[0], " ".join(SOURCES * 6)]
+    with pytest.raises(InputError, match=r"sources\[1\] has \d+ tokens, the model has 40 positions"):
+        addends.encode(model, tokenizer, sources, TARGETS[:2])
+    with pytest.raises(InputError, match=r"targets\[0\]"):
+        addends.encode(model, tokenizer, SOURCES[:1], [" ".join(TARGETS * 6)])
+    with pytest.raises(InputError, match=r"sources\[1\]"):
+        addends.translate(model, tokenizer, sources)
+    batch = addends.encode(model, tokenizer, sources, TARGETS[:2], truncation=True)
+    assert batch.truncated == (("sources", 1),)
+    assert batch.input_ids.shape[1] == 40
+    assert batch.input_ids[1, -1] == tokenizer.eos_token_id
+    assert addends.encode(model, tokenizer, SOURCES, TARGETS, truncation=True).truncated == ()
+
+
+# --- bad input ---
+
+
+def test_lists_of_different_length(model, tokenizer):
+    with pytest.raises(InputError, match="4 sources and 3 targets"):
+        addends.encode(model, tokenizer, SOURCES, TARGETS[:3])
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\t\n", None])
+def test_blank_sentences_are_named(model, tokenizer, blank):
+    with pytest.raises(InputError, match=r"sources\[1\]"):
+        addends.encode(model, tokenizer, ["il pleut", blank], TARGETS[:2])
+    with pytest.raises(InputError, match=r"targets\[0\]"):
+        addends.encode(model, tokenizer, SOURCES[:2], [blank, "it rains"])
+    with pytest.raises(InputError, match=r"sources\[1\]"):
+        addends.translate(model, tokenizer, ["il pleut", blank])
+
+
+def test_one_string_is_not_a_list_of_sentences(model, tokenizer):
+    with pytest.raises(InputError, match="one string"):
+        addends.encode(model, tokenizer, "il pleut", ["it rains"])
+
+
+def test_no_sentences(model, tokenizer):
+    with pytest.raises(InputError, match="sources is empty"):
+        addends.encode(model, tokenizer, [], [])
+
+
+def test_a_tokenizer_that_knows_more_tokens_than_the_model_embeds(make_marian, tokenizer):
+    model = make_marian(vocab_size=len(tokenizer) - 5, pad_token_id=0, decoder_start_token_id=0)
+    with pytest.raises(InputError, match=rf"knows {len(tokenizer)} tokens.*embeds {len(tokenizer) - 5}"):
+        addends.encode(model, tokenizer, SOURCES, TARGETS)
+
+
+# --- multilingual models: the language token is where the model's own training puts it ---
+
+LANGUAGES = {"en_XX": 30, "fr_XX": 31}
+
+
+class Multilingual:
+    """A tokenizer that writes a language token, as those of mBART (last) and of M2M100 and NLLB (first) do."""
+
+    pad_token_id, eos_token_id, padding_side = PAD, 2, "right"
+
+    def __init__(self, last):
+        self.last = last
+
+    def __len__(self):
+        return VOCABULARY
+
+    def __call__(self, texts=None, text_target=None):
+        language = LANGUAGES["fr_XX" if text_target is None else "en_XX"]
+        rows = [[3 + len(word) for word in text.split()] for text in texts or text_target]
+        return {"input_ids": [[*row, 2, language] if self.last else [language, *row, 2] for row in rows]}
+
+
+def what_the_decoder_reads(model, batch):
+    """Given labels to learn from and nothing else, the model makes its decoder's inputs itself."""
+    read = []
+
+    def hook(_module, _inputs, keywords):
+        read.append(keywords["input_ids"])
+
+    handle = model.get_decoder().register_forward_pre_hook(hook, with_kwargs=True)
+    with torch.no_grad():
+        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels)
+    handle.remove()
+    return read[0]
+
+
+@pytest.mark.parametrize(("name", "last"), [("mbart", True), ("m2m_100", False)])
+def test_decoder_inputs_are_the_models_own(name, last):
+    model = make(name, decoder_start_token_id=None if last else 2)
+    batch = addends.encode(model, Multilingual(last), SOURCES, TARGETS)
+    own = what_the_decoder_reads(model, batch)
+    assert torch.equal(batch.decoder_input_ids[batch.mask], own[batch.mask])
+    expected = [LANGUAGES["en_XX"]] * 4 if last else [2] * 4
+    assert batch.decoder_input_ids[:, 0].tolist() == expected
+    if not last:
+        assert (batch.decoder_input_ids[:, 1] == LANGUAGES["en_XX"]).all()
+    assert addends.decompose(model, batch).error() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["marian", "bart", "pegasus", "t5"])
+def test_decoder_inputs_are_the_models_own_with_one_language_too(name, tokenizer):
+    model = make(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, max_position_embeddings=40)
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
+    own = what_the_decoder_reads(model, batch)
+    assert torch.equal(batch.decoder_input_ids[batch.mask], own[batch.mask])
+
+
+# --- single stacks ---
+
+
+class OneSided(Multilingual):
+    def __init__(self, side):
+        super().__init__(last=False)
+        self.padding_side = side
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "llama", "gpt_neox", "bert", "roberta", "distilbert"])
+def test_texts_are_padded_on_the_tokenizers_side_and_positions_count_real_tokens(name, side):
+    model, own = make(name), OneSided(side)
+    batch = addends.encode(model, own, SOURCES)
+    assert batch.decoder_input_ids is None
+    assert (batch.position_ids is None) == (side == "right")
+    together = addends.decompose(model, batch)
+    for index, text in enumerate(SOURCES):
+        single = addends.decompose(model, addends.encode(model, own, [text]))
+        gap = (together.states[:, index, batch.mask[index]] - single.states[:, 0]).norm(dim=-1)
+        assert (gap / single.states[:, 0].norm(dim=-1)).max() < 1e-5
+
+
+def test_texts_longer_than_the_positions_are_refused_by_index():
+    with pytest.raises(InputError, match=r"texts\[1\] has 20 tokens, the model has 18 positions"):
+        addends.encode(make("roberta"), OneSided("right"), ["it rains", "on and on " * 6])
+    with pytest.raises(InputError, match=r"texts\[0\] is ' '"):
+        addends.encode(make("gpt2"), OneSided("right"), [" "])
+
+
+def test_sides_that_the_model_lacks_are_refused(model, tokenizer):
+    with pytest.raises(InputError, match="A gpt2 has one stack only"):
+        addends.encode(make("gpt2"), OneSided("left"), SOURCES, TARGETS)
+    with pytest.raises(InputError, match="marian is an encoder-decoder: give targets"):
+        addends.encode(model, tokenizer, SOURCES)
