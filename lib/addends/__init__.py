@@ -22,6 +22,7 @@ _WHERE = {
     "register": "addends.decomposition.architectures",
     "decompose": "addends.decomposition.parts",
     "indicators": "addends.decomposition.indicators",
+    "logit_shares": "addends.decomposition.logits",
     "measure": "addends.runs.measure",
 }
 _MODULES = {"mixed": "addends.statistics.mixed"}
@@ -33,6 +34,7 @@ __all__ = [
     "encode",
     "indicators",
     "load",
+    "logit_shares",
     "measure",
     "mixed",
     "register",
