@@ -64,6 +64,17 @@ def test_states_are_transformers_own_hidden_states(name, by):
         assert gap[parts.mask].max() < 2e-6
 
 
+def test_an_opt_that_projects_its_last_state_is_decomposed_before_that():
+    model = make("opt: post-norm", word_embed_proj_dim=16)
+    batch = batch_for(model)
+    parts, own = addends.decompose(model, batch), transformers_states(model, batch)
+    assert parts.error() < 1e-6
+    torch.testing.assert_close(parts.states[:-1][:, parts.mask], torch.stack(own[:-1])[:, parts.mask])
+    with torch.no_grad():
+        projected = model.model.decoder.project_out(parts.states[-1])
+    torch.testing.assert_close(projected[parts.mask], own[-1][parts.mask])
+
+
 @EVERY
 @BOTH
 def test_a_sentence_in_a_padded_batch_is_the_sentence_alone(name, by):

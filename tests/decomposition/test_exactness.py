@@ -80,6 +80,22 @@ def test_measuring_checks_its_first_batch_and_streaming_what_it_is_told_to():
     assert len(list(layers)) == 3
 
 
+def test_a_type_without_a_bound_is_refused(monkeypatch):
+    model = make("bert")
+    monkeypatch.setattr(type(model), "dtype", torch.float8_e5m2)
+    with pytest.raises(UnsupportedModelError, match=r"float8_e5m2 cannot be checked.*'float32'"):
+        addends.decompose(model, batch_for(model))
+
+
+@BOTH
+def test_a_deep_model_stays_within_the_bounds(by):
+    for dtype in BOUNDS:
+        model = make("gpt2", dtype, n_layer=24, n_embd=64)
+        parts = addends.decompose(model, batch_for(model), by=by)
+        ratio = cancellation(parts.vectors, parts.states).clamp(min=1)
+        assert (relative_gap(parts.vectors, parts.states) / ratio)[:, parts.mask].max() <= BOUNDS[dtype]
+
+
 def test_a_batch_without_a_real_token_is_refused():
     model = make("gpt2")
     batch = batch_for(model)

@@ -49,7 +49,7 @@ def offline(monkeypatch):
 
 @pytest.mark.usefixtures("offline")
 def test_a_name_that_may_not_be_looked_up(tmp_path):
-    with pytest.raises(InputError, match="no-such-folder/at-all.*HF_HUB_OFFLINE forbids looking the name up"):
+    with pytest.raises(InputError, match=r"no-such-folder/at-all.*HF_HUB_OFFLINE forbids looking the name up"):
         addends.load("no-such-folder/at-all")
 
 

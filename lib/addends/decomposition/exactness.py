@@ -6,7 +6,8 @@ The gap of a token is ||sum_k x_k - e|| / ||e||; it may be as large as
 
 because rounding is relative to what is added, and parts that cancel are larger than their sum. Support is decided in
 float64 (bound 1e-12). The bounds of narrower types say what rounding alone explains: float32 1e-6, float16 5e-3,
-bfloat16 2e-2. In half precision it is the model that rounds: its states are compared with sums carried in float32.
+bfloat16 2e-2. They leave room for about 30 layers by token, whose gap grows with depth; a deeper model may need
+float64. In half precision it is the model that rounds: its states are compared with sums carried in float32.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def check_sum(vectors: torch.Tensor, state: torch.Tensor, mask: torch.Tensor, la
         If no token is real, so that there is nothing to check.
     """
     check_any(mask)
+    if model.dtype not in BOUNDS:
+        known = tuple(str(dtype).removeprefix("torch.") for dtype in BOUNDS)
+        raise UnsupportedModelError(f"A model in {model.dtype} cannot be checked. Load it with a dtype of {known}.")
     bound = BOUNDS[model.dtype]
     gap = relative_gap(vectors, state)[mask]  # (token,)
     ratio = cancellation(vectors, state)[mask].clamp(min=1)  # (token,)

@@ -99,7 +99,10 @@ def _roberta(row: Architecture, config) -> Architecture:
 
 
 def _opt(row: Architecture, config) -> Architecture:
-    """The 350M model normalises after each sublayer and projects its embeddings; the others do neither."""
+    """The 350M model normalises after each sublayer and projects its embeddings; the others do neither.
+
+    Where the last state is projected back to the embeddings' size, what is decomposed is the state before that.
+    """
     if config.do_layer_norm_before:
         return row
     return replace(row, stack=replace(row.stack, norm="post", final_norm=None))
