@@ -29,8 +29,9 @@ from addends.errors import ModelStateError, UnsupportedModelError
 class Sublayer:
     """What one sublayer did in this pass; tensors are of shape (sentence, position, dim) unless said otherwise.
 
-    ``written``: its output, biases included. ``preactivation`` and ``gate``: of a feed-forward, what its first map and
-    its gate gave, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
+    ``written``: its output, biases included. ``mixed``: of an attention, what its output map read, the heads side by
+    side, of shape (sentence, position, head * inner). ``preactivation`` and ``gate``: of a feed-forward, what its first
+    map and its gate gave, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
     position, read position); recorded on request.
     """
 
@@ -38,6 +39,7 @@ class Sublayer:
     modules: dict[str, nn.Module]
     norm: Norm
     written: torch.Tensor = None
+    mixed: torch.Tensor | None = None
     preactivation: torch.Tensor | None = None
     gate: torch.Tensor | None = None
     weights: torch.Tensor | None = None
@@ -127,7 +129,7 @@ def _finish(record: StackRecord) -> None:
     sentences = record.states[0].shape[:2]
     recorded = [(norm, name) for norm in (record.embedding_norm, record.final_norm) for name in ("read", "gave")]
     for sublayer in (sublayer for layer in record.layers for sublayer in layer):
-        recorded += [(sublayer, name) for name in ("written", "preactivation", "gate", "weights")]
+        recorded += [(sublayer, name) for name in ("written", "mixed", "preactivation", "gate", "weights")]
         recorded += [(sublayer.norm, name) for name in ("read", "gave")]
     for holder, name in recorded:
         tensor = widened(getattr(holder, name, None))
@@ -206,6 +208,9 @@ def _hook_sublayer(stack: contextlib.ExitStack, layer: nn.Module, place: Attenti
     modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
     record = Sublayer(place, modules, _hook_norm(stack, _submodule(layer, place.norm)))
     _on_output(stack, modules["output" if attention else "second"], lambda out: setattr(record, "written", out))
+    if attention:
+        mixed = modules["output"].register_forward_pre_hook(lambda _m, inputs: setattr(record, "mixed", inputs[0]))
+        stack.enter_context(_removed(mixed))
     if not attention:
         _on_output(stack, modules["first"], lambda out: setattr(record, "preactivation", out))
     if "gate" in modules:

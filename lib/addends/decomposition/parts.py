@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from addends.decomposition import sublayers, tokens
+from addends.decomposition import sublayers as method_sublayers
+from addends.decomposition import tokens as method_tokens
+from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.capture import capture
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
@@ -66,10 +68,21 @@ class Parts:
             f"{name} {size}"
             for name, size in zip(("layer", "term", "sentence", "position", "dim"), self.vectors.shape, strict=True)
         )
-        return f"Parts(by={self.by!r}, terms={''.join(self.terms)}, centering={self.centering!r}, {axes})"
+        shown = self.terms if len(self.terms) <= 8 else (*self.terms[:3], "...", *self.terms[-3:])
+        return f"Parts(by={self.by!r}, terms=({', '.join(shown)}), centering={self.centering!r}, {axes})"
 
 
-def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None = None, gate: str = "frozen") -> Parts:
+def decompose(
+    model,
+    batch: Batch,
+    by: str = "sublayer",
+    centering: str | None = None,
+    gate: str = "frozen",
+    tokens: str = "grouped",
+    through_encoder: bool = False,
+    heads: bool = False,
+    chunk: int | None = None,
+) -> Parts:
     """Write every state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
     A single stack has no s. The sum is checked at every layer and real token before anything is returned.
@@ -87,6 +100,16 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
         "constant" by sublayer, "own" by token.
     gate : {"frozen", "tangent"}
         By token, how a gated feed-forward is made linear: see `addends.decomposition.tokens`.
+    tokens : {"grouped", "each"}
+        By token, one term for all source tokens and one for all target tokens, or one for each ("S0", "S1", ...,
+        "T0", ..., "C"; places count from 0 in the padded batch).
+    through_encoder : bool
+        By token, follow the source from its embeddings through the encoder, whose biases then go to C. By default the
+        encoder's states are atoms.
+    heads : bool
+        By sublayer, one term a layer and head in place of T and of S: "T2.0" is what the first head of layer 2 wrote.
+    chunk : int, optional
+        By token, how many terms go through a sublayer at once; by default as many as fit a quarter of a gigabyte.
 
     Returns
     -------
@@ -106,7 +129,17 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
     ----------
     Mickus, Paperno & Constant (2022); Oh & Schuler (2023); Mickus & Vázquez (2023), section 2.
     """
-    terms, layers = stream(model, batch, by, centering, gate)
+    terms, layers = stream(
+        model,
+        batch,
+        by,
+        centering,
+        gate=gate,
+        tokens=tokens,
+        through_encoder=through_encoder,
+        heads=heads,
+        chunk=chunk,
+    )
     vectors, states = zip(*((vectors.clone(), state) for vectors, state in layers), strict=True)
     return Parts(
         vectors=torch.stack(vectors),
@@ -119,7 +152,17 @@ def decompose(model, batch: Batch, by: str = "sublayer", centering: str | None =
 
 
 def stream(
-    model, batch: Batch, by: str, centering: str | None = None, gate: str = "frozen", check: bool = True
+    model,
+    batch: Batch,
+    by: str,
+    centering: str | None = None,
+    check: bool = True,
+    *,
+    gate: str = "frozen",
+    tokens: str = "grouped",
+    through_encoder: bool = False,
+    heads: bool = False,
+    chunk: int | None = None,
 ) -> tuple[tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """`decompose`, one layer at a time: the terms, and an iterator over (vectors, state) that keeps one layer only.
 
@@ -131,12 +174,19 @@ def stream(
         raise InputError(f"by={by!r} is not one of {tuple(DEFAULT_CENTERING)}.")
     centering = DEFAULT_CENTERING[by] if centering is None else centering
     check_centering(centering)
-    tokens.check_gate(gate)
-    record = capture(model, batch, attention_weights=by == "token")
+    method_tokens.check_options(gate, tokens, chunk)
+    if by == "sublayer" and (tokens != "grouped" or through_encoder):
+        raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
+    if by == "token" and heads:
+        raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
+    if through_encoder and architecture_of(model.config).encoder is None:
+        raise InputError(f"through_encoder=True: a {model.config.model_type} has no encoder to go through.")
+    record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder)
     if by == "sublayer":
-        terms, layers = record.row.terms, sublayers.propagate(record, centering)
+        terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
     else:
-        terms, layers = tokens.terms_of(record), tokens.propagate(record, centering, gate)
+        terms = method_tokens.terms_of(record, tokens)
+        layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk)
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 

@@ -25,15 +25,29 @@ from addends.decomposition.capture import Capture, Sublayer
 from addends.decomposition.weights import linear_map, value_map
 
 
-def propagate(record: Capture, centering: str) -> Iterator[torch.Tensor]:
-    """Yield the terms layer by layer, from layer 0 (the first layer's input), in the order of ``record.row.terms``.
+def terms_of(record: Capture, heads: bool = False) -> tuple[str, ...]:
+    """The row's terms; with ``heads``, one a layer and head ("T2.0" is layer 2's first) in place of T and of S."""
+    if not heads:
+        return record.row.terms
+    split = [
+        f"{sublayer.place.term}{number}.{head}"
+        for number, layer in enumerate(record.main.layers, start=1)
+        for sublayer in layer
+        if "output" in sublayer.modules
+        for head in range(heads_of(sublayer))
+    ]
+    return ("I", *sorted(split, key=lambda name: name[0]), "F", "C")
+
+
+def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[torch.Tensor]:
+    """Yield the terms layer by layer, from layer 0 (the first layer's input), in the order of `terms_of`.
 
     Yields
     ------
     Tensor of shape (term, sentence, position, dim)
         The next layer's terms may be made in the same memory: copy what is to be kept.
     """
-    terms, main = record.row.terms, record.main
+    terms, main = terms_of(record, heads), record.main
     constant = terms.index("C")
     vectors = main.states[0].new_zeros((len(terms), *main.states[0].shape))
     vectors[0] = main.states[0] if main.embedding_norm is None else main.embedding_norm.read
@@ -42,10 +56,15 @@ def propagate(record: Capture, centering: str) -> Iterator[torch.Tensor]:
     yield vectors
     for number, layer in enumerate(main.layers, start=1):
         for sublayer in layer:
-            term, bias = terms.index(sublayer.place.term), constant_output(sublayer)
-            vectors[term] += sublayer.written
+            bias = constant_output(sublayer)
+            if heads and "output" in sublayer.modules:
+                first = terms.index(f"{sublayer.place.term}{number}.0")
+                by_head = written_by_head(sublayer)
+                vectors[first : first + len(by_head)] += by_head
+            else:
+                term = terms.index(sublayer.place.term)
+                vectors[term] += sublayer.written if bias is None else sublayer.written - bias
             if bias is not None:
-                vectors[term] -= bias
                 vectors[constant] += bias
             if main.stack.norm == "post":
                 vectors = sublayer.norm.of_sum(vectors, constant, centering)
@@ -54,19 +73,38 @@ def propagate(record: Capture, centering: str) -> Iterator[torch.Tensor]:
         yield vectors
 
 
+def written_by_head(sublayer: Sublayer) -> torch.Tensor:
+    """W_O,h A_h W_V,h x for each head h of an attention, of shape (head, sentence, position, dim).
+
+    From what its output map read, the heads' mixed values side by side. The heads sum to what the attention wrote less
+    its constant.
+    """
+    weight, _ = linear_map(sublayer.modules["output"])
+    heads = heads_of(sublayer)
+    mixed = sublayer.mixed.unflatten(-1, (heads, -1))  # (sentence, position, head, inner)
+    value = _value_bias(sublayer)
+    if value is not None:
+        mixed = mixed - value.unflatten(0, (heads, -1))
+    return torch.einsum("sphi,dhi->hspd", mixed, weight.unflatten(1, (heads, -1)))
+
+
 def constant_output(sublayer: Sublayer) -> torch.Tensor | None:
     """What a sublayer writes whatever it reads: W_O b_V + b_O, or b_2; of shape (dim,). None without biases."""
     if "value" not in sublayer.modules:
         return linear_map(sublayer.modules["second"])[1]
     weight, bias = linear_map(sublayer.modules["output"])
+    value = _value_bias(sublayer)
+    return bias if value is None else torch.nn.functional.linear(value, weight, bias)
+
+
+def _value_bias(sublayer: Sublayer) -> torch.Tensor | None:
+    """b_V of every query head, of shape (head * inner,): heads that share values (grouped queries) share their bias."""
     value = value_map(sublayer.place, sublayer.modules["value"], heads_of(sublayer))[1]
     if value is None:
-        return bias
-    # Grouped queries: every head of a group reads the same values.
-    groups = weight.shape[1] // len(value)
-    inner = len(value) // (heads_of(sublayer) // groups) if groups > 1 else len(value)
-    value = value.unflatten(0, (-1, inner)).repeat_interleave(groups, dim=0).flatten() if groups > 1 else value
-    return torch.nn.functional.linear(value, weight, bias)
+        return None
+    inner = linear_map(sublayer.modules["output"])[0].shape[1] // heads_of(sublayer)
+    value = value.unflatten(0, (-1, inner))  # (value head, inner)
+    return value.repeat_interleave(heads_of(sublayer) // len(value), dim=0).flatten()
 
 
 def heads_of(sublayer: Sublayer) -> int:

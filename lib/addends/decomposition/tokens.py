@@ -14,6 +14,10 @@ whose last part, like every bias, goes to C. Of a gated feed-forward, with gate 
     gate="frozen"    f(g) * u  =  sum_k f(g) * W_1 x_k  +  f(g) * b_1
     gate="tangent"   f(g) * u  =  sum_k (f(g) * W_1 x_k + f'(g) u * W_g x_k)  +  f(g) * b_1 - f'(g) u * (g - b_g).
 
+``tokens="each"`` keeps one term per source token, one per target token, and the constant. The encoder's states are
+atoms, or, ``through_encoder=True``, carried through the encoder from the source's embeddings by the same rules; the
+encoder's biases then go to C.
+
 With the tangent, parts grow and cancel with depth: read errors against sum_k |x_k| / |e|. All terms are propagated
 independently; none is had by subtraction.
 
@@ -25,118 +29,110 @@ Mickus & Vázquez (2023), Why bother with geometry?, BlackboxNLP, section 2.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import torch
-from torch.nn.functional import linear
 
-from addends.decomposition.architectures import Attention
-from addends.decomposition.capture import Capture, Sublayer
-from addends.decomposition.sublayers import constant_output
-from addends.decomposition.weights import linear_map, value_map
+from addends.decomposition.capture import Capture, StackRecord
+from addends.decomposition.linearised import written
 from addends.errors import InputError
 
 GATES = ("frozen", "tangent")
+TOKENS = ("grouped", "each")
 
 
-def check_gate(gate: str) -> None:
-    """Raise InputError unless ``gate`` is allowed."""
-    if gate not in GATES:
-        raise InputError(f"gate={gate!r} is not one of {GATES}.")
+def check_options(gate: str, tokens: str, chunk: int | None) -> None:
+    """Raise InputError unless each option is allowed."""
+    for name, value, allowed in (("gate", gate, GATES), ("tokens", tokens, TOKENS)):
+        if value not in allowed:
+            raise InputError(f"{name}={value!r} is not one of {allowed}.")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk={chunk}: at least one term at a time is needed, or None for a chunk chosen by size.")
 
 
-def terms_of(record: Capture) -> tuple[str, ...]:
-    """S, T and C; T and C of a stack without an encoder."""
-    return ("S", "T", "C") if record.encoder_states is not None else ("T", "C")
+def terms_of(record: Capture, tokens: str = "grouped") -> tuple[str, ...]:
+    """S, T and C, or S0, S1, ..., T0, T1, ..., C with ``tokens="each"``; a stack without an encoder has no S."""
+    sides = {"T": record.main.states[0].shape[1]}
+    if record.encoder_states is not None:
+        sides = {"S": record.encoder_states.shape[1], **sides}
+    if tokens == "grouped":
+        return (*sides, "C")
+    return (*(f"{side}{place}" for side, length in sides.items() for place in range(length)), "C")
 
 
-def propagate(record: Capture, centering: str, gate: str = "frozen") -> Iterator[torch.Tensor]:
-    """Yield the terms layer by layer, from layer 0 (the first layer's input). Needs captured attention weights.
+def propagate(
+    record: Capture,
+    centering: str,
+    gate: str = "frozen",
+    tokens: str = "grouped",
+    through_encoder: bool = False,
+    chunk: int | None = None,
+) -> Iterator[torch.Tensor]:
+    """Yield the terms layer by layer, from layer 0 (the first layer's input), in the order of `terms_of`.
+
+    Needs captured attention weights; ``through_encoder`` needs the encoder's record. ``chunk`` is the number of terms
+    that go through a sublayer at once.
 
     Yields
     ------
     Tensor of shape (term, sentence, position, dim)
         The next layer's terms may be made in the same memory: copy what is to be kept.
     """
-    main, terms = record.main, terms_of(record)
-    target, constant = terms.index("T"), terms.index("C")
-    vectors = main.states[0].new_zeros((len(terms), *main.states[0].shape))
-    vectors[target] = main.states[0] if main.embedding_norm is None else main.embedding_norm.read
-    if main.embedding_norm is not None:
-        vectors = main.embedding_norm.of_sum(vectors, constant, centering)
+    terms = terms_of(record, tokens)
+    own = split_by_token(_input(record.main), tokens)
+    vectors = own.new_zeros((len(terms), *own.shape[1:]))
+    vectors[-1 - len(own) : -1] = own
+    source = None
+    if record.encoder_states is not None:
+        parts = split_by_token(record.encoder_states, tokens)
+        to = torch.arange(len(parts), device=parts.device)
+        if through_encoder:
+            parts = split_by_token(_input(record.encoder), tokens)
+            parts = torch.cat([parts, torch.zeros_like(parts[:1])])
+            parts = deque(_carried(record.encoder, parts, centering, gate, chunk), maxlen=1).pop()  # the last layer's
+            to = torch.cat([to, to.new_tensor([len(terms) - 1])])  # the encoder's constant joins the decoder's
+        source = (parts, to)
+    yield from _carried(record.main, vectors, centering, gate, chunk, source)
+
+
+def split_by_token(states: torch.Tensor, tokens: str) -> torch.Tensor:
+    """States (sentence, position, dim) as one term, or one term a position that is zero at all others."""
+    if tokens == "grouped":
+        return states[None]
+    length = states.shape[1]
+    places = torch.eye(length, dtype=states.dtype, device=states.device)  # (term, position)
+    return places[:, None, :, None] * states[None]  # (term, sentence, position, dim)
+
+
+def _input(record: StackRecord) -> torch.Tensor:
+    """The first layer's input, in front of the embedding norm where there is one."""
+    return record.states[0] if record.embedding_norm is None else record.embedding_norm.read
+
+
+def _carried(
+    record: StackRecord,
+    vectors: torch.Tensor,
+    centering: str,
+    gate: str,
+    chunk: int | None,
+    source: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Carry terms, the constant last, through a stack: yield them at its input and after each layer."""
+    constant = len(vectors) - 1
+    if record.embedding_norm is not None:
+        vectors = record.embedding_norm.of_sum(vectors, constant, centering)
     yield vectors
-    for number, layer in enumerate(main.layers, start=1):
-        before = vectors
+    for number, layer in enumerate(record.layers, start=1):
+        start = vectors if record.stack.parallel else None
         for sublayer in layer:
-            read = before if main.stack.parallel else vectors
-            if main.stack.norm == "pre":
+            read = vectors if start is None else start
+            if record.stack.norm == "pre":
                 read = sublayer.norm.of_sum(read, constant, centering)
-            vectors = vectors + _written(sublayer, read, constant, record.encoder_states, gate)
-            if main.stack.norm == "post":
+            vectors = vectors + written(sublayer, read, gate, chunk, source)
+            del read  # many terms are large: keep no more of them alive than are needed
+            if record.stack.norm == "post":
                 vectors = sublayer.norm.of_sum(vectors, constant, centering)
-        if number == len(main.layers) and main.final_norm is not None:
-            vectors = main.final_norm.of_sum(vectors, constant, centering)
+        if number == len(record.layers) and record.final_norm is not None:
+            vectors = record.final_norm.of_sum(vectors, constant, centering)
         yield vectors
-
-
-def _written(
-    sublayer: Sublayer, read: torch.Tensor, constant: int, encoder_states: torch.Tensor | None, gate: str
-) -> torch.Tensor:
-    """What the sublayer writes to each term, of shape (term, sentence, position, dim), from the terms that it read."""
-    if not isinstance(sublayer.place, Attention):
-        written = _through_feed_forward(sublayer, read, constant, gate)
-    elif sublayer.place.reads == "encoder":
-        written = torch.zeros_like(read)
-        written[0] = _attended(sublayer, encoder_states[None])[0]  # S is the first term
-    else:
-        written = _attended(sublayer, read)
-    bias = constant_output(sublayer)
-    if bias is not None:
-        written[constant] += bias
-    return written
-
-
-def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
-    """W_O A W_V x for each term x that the attention read, of shape (term, sentence, read position, dim)."""
-    heads = sublayer.weights.shape[1]
-    weight_output, _ = linear_map(sublayer.modules["output"])
-    weight_value, _ = value_map(sublayer.place, sublayer.modules["value"], heads)
-    inner = weight_output.shape[1] // heads
-    values = linear(read, weight_value).unflatten(-1, (-1, inner))  # (term, sentence, read position, value head, inner)
-    values = values.transpose(2, 3)  # (term, sentence, value head, read position, inner)
-    values = values.repeat_interleave(heads // values.shape[2], dim=2)  # grouped queries share values
-    mixed = sublayer.weights @ values  # (term, sentence, head, position, inner)
-    return linear(mixed.transpose(2, 3).flatten(-2), weight_output)  # (term, sentence, position, head * inner)
-
-
-def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, constant: int, gate: str) -> torch.Tensor:
-    """The feed-forward made linear, without b_2, for each term, of shape (term, sentence, position, dim)."""
-    weight_first, bias_first = linear_map(sublayer.modules["first"])
-    weight_second, _ = linear_map(sublayer.modules["second"])
-    inner = linear(read, weight_first)  # (term, sentence, position, inner)
-    if sublayer.gate is None:
-        value, slope = _value_and_slope(sublayer, sublayer.preactivation)
-        z = sublayer.preactivation
-        inner *= slope
-        inner[constant] += value - slope * (z if bias_first is None else z - bias_first)
-    else:
-        value, slope = _value_and_slope(sublayer, sublayer.gate)
-        inner *= value
-        if bias_first is not None:
-            inner[constant] += value * bias_first
-        if gate == "tangent":
-            weight_gate, bias_gate = linear_map(sublayer.modules["gate"])
-            tilt = slope * sublayer.preactivation
-            inner += tilt * linear(read, weight_gate)
-            inner[constant] -= tilt * (sublayer.gate if bias_gate is None else sublayer.gate - bias_gate)
-    return linear(inner, weight_second)
-
-
-def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
-    # Inference mode, if the caller is in it, makes tensors that autograd refuses: leave it, and differentiate a copy.
-    with torch.inference_mode(False), torch.enable_grad():
-        z = z.detach().clone().requires_grad_()
-        value = sublayer.modules["activation"](z)
-        (slope,) = torch.autograd.grad(value.sum(), z)
-    return value.detach(), slope

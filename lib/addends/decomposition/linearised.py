@@ -1,0 +1,112 @@
+"""What a sublayer writes, made linear around one forward pass, so that it can be told apart by what was read.
+
+Attention weights A are held fixed, so that W_O A W_V applies to each term. A feed-forward is replaced by its tangent at
+its pre-activation z, or, if it is gated, by one of two exact splits; see `addends.decomposition.tokens`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import linear
+
+from addends.decomposition.architectures import Attention
+from addends.decomposition.capture import Sublayer
+from addends.decomposition.sublayers import constant_output
+from addends.decomposition.weights import linear_map, value_map
+
+# Floats that a chunk of terms may fill inside a sublayer, unless told otherwise: 256 MiB of float32.
+_CHUNK_FLOATS = 2**26
+
+
+def written(
+    sublayer: Sublayer,
+    read: torch.Tensor,
+    gate: str,
+    chunk: int | None = None,
+    source: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """What the sublayer writes to each term, of the shape of ``read``.
+
+    Parameters
+    ----------
+    read : Tensor of shape (term, sentence, position, dim)
+        The terms of what it read; the last one is the constant.
+    gate : {"frozen", "tangent"}
+        For gated feed-forwards.
+    chunk : int, optional
+        How many terms go through at once: bounds memory, changes nothing else.
+    source : (Tensor, Tensor), optional
+        For a cross-attention: the parts of the encoder's states, of shape (part, sentence, read position, dim), and
+        the index of the term that each goes to, of shape (part,).
+    """
+    if isinstance(sublayer.place, Attention):
+        if sublayer.place.reads == "encoder":
+            parts, to = source
+            result = torch.zeros_like(read).index_add_(0, to, _by_chunks(_attended, sublayer, parts, chunk))
+        else:
+            result = _by_chunks(_attended, sublayer, read, chunk)
+    else:
+        result = _through_feed_forward(sublayer, read, gate, chunk)
+    bias = constant_output(sublayer)
+    if bias is not None:
+        result[-1] += bias
+    return result
+
+
+def _by_chunks(function, sublayer: Sublayer, read: torch.Tensor, chunk: int | None) -> torch.Tensor:
+    chunk = chunk or max(1, _CHUNK_FLOATS // read[0].numel())
+    if chunk >= len(read):
+        return function(sublayer, read)
+    return torch.cat([function(sublayer, read[start : start + chunk]) for start in range(0, len(read), chunk)])
+
+
+def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
+    """W_O A W_V x for each term x that the attention read, of shape (term, sentence, read position, dim)."""
+    heads = sublayer.weights.shape[1]
+    weight_output, _ = linear_map(sublayer.modules["output"])
+    weight_value, _ = value_map(sublayer.place, sublayer.modules["value"], heads)
+    inner = weight_output.shape[1] // heads
+    values = linear(read, weight_value).unflatten(-1, (-1, inner))  # (term, sentence, read position, value head, inner)
+    values = values.transpose(2, 3)  # (term, sentence, value head, read position, inner)
+    if values.shape[2] < heads:
+        values = values.repeat_interleave(heads // values.shape[2], dim=2)  # grouped queries share values
+    mixed = sublayer.weights @ values  # (term, sentence, head, position, inner)
+    return linear(mixed.transpose(2, 3).flatten(-2), weight_output)  # (term, sentence, position, head * inner)
+
+
+def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, gate: str, chunk: int | None) -> torch.Tensor:
+    """The feed-forward made linear, without b_2, for each term, of shape (term, sentence, position, dim)."""
+    weight_first, bias_first = linear_map(sublayer.modules["first"])
+    weight_second, _ = linear_map(sublayer.modules["second"])
+    z, gated = sublayer.preactivation, sublayer.gate
+    if gated is None:
+        value, slope = _value_and_slope(sublayer, z)
+        constant = value - slope * (z if bias_first is None else z - bias_first)
+    else:
+        slope, tilt = _value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
+        constant = 0 if bias_first is None else slope * bias_first
+        if gate == "tangent":
+            weight_gate, bias_gate = linear_map(sublayer.modules["gate"])
+            tilt = tilt * z
+            constant = constant - tilt * (gated if bias_gate is None else gated - bias_gate)
+    chunk = chunk or max(1, _CHUNK_FLOATS // z.numel())
+    parts = []
+    for start in range(0, len(read), chunk):
+        piece = read[start : start + chunk]
+        inner = linear(piece, weight_first).mul_(slope)  # (term, sentence, position, inner)
+        if gated is not None and gate == "tangent":
+            inner += tilt * linear(piece, weight_gate)
+        if start + chunk >= len(read):
+            inner[-1] += constant
+        parts.append(linear(inner, weight_second))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
+    # Inference mode, if the caller is in it, makes tensors that autograd refuses: leave it, and differentiate a copy.
+    with torch.inference_mode(False), torch.enable_grad():
+        z = z.detach().clone().requires_grad_()
+        value = sublayer.modules["activation"](z)
+        (slope,) = torch.autograd.grad(value.sum(), z)
+    return value.detach(), slope
