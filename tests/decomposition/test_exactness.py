@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 import addends
 from addends.decomposition import architectures
 from addends.decomposition.architectures import Architecture, FeedForward, Stack
-from addends.decomposition.exactness import BOUNDS, cancellation, relative_gap
+from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, relative_gap
 from addends.decomposition.parts import stream
 from addends.errors import InputError, UnsupportedModelError
 from addends.runs.measure import measure_batch
@@ -234,3 +236,21 @@ def test_a_row_that_names_no_module_or_one_that_is_not_called_is_refused_by_path
     addends.register(row(FIRST, FeedForward("F", "idle", "act", "out", "norm_b")), replace_existing=True)
     with pytest.raises(UnsupportedModelError, match=r"names first='idle' of layer 0, which this model did not call"):
         addends.decompose(model.eval(), batch)
+
+
+def test_a_float32_sum_a_little_worse_than_its_bound_is_warned_of_and_a_wrong_one_refused():
+    model = make("bert")
+    state = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    for gap, expected in ((1e-8, None), (1e-5, UserWarning), (1e-3, UnsupportedModelError)):
+        vectors = torch.stack([0.5 * state, (0.5 + gap) * state])
+        if expected is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                check_sum(vectors, state, mask, 4, model)
+        elif expected is UserWarning:
+            with pytest.warns(UserWarning, match=r"Layer 4.*dtype='float64'"):
+                check_sum(vectors, state, mask, 4, model)
+        else:
+            with pytest.raises(UnsupportedModelError, match="layer 4"):
+                check_sum(vectors, state, mask, 4, model)

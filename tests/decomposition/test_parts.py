@@ -90,10 +90,14 @@ def test_by_token_holds_for_any_activation_and_without_biases(make_marian, token
     assert parts.error() < 1e-12
 
 
-def test_by_token_equals_its_definition_written_out(make_marian, tokenizer):
-    """Design equations for one sentence, one head and one vector at a time, sharing no code with the library."""
+@pytest.mark.parametrize("legacy", [False, True])
+def test_by_token_equals_its_definition_written_out(make_marian, tokenizer, legacy):
+    """The equations for one sentence, one head and one vector at a time, sharing no code with the library.
+
+    With ``legacy`` they are what the released code computes: it differs in what it feeds the decoder.
+    """
     model = make_marian(dtype="float64")
-    batch = addends.encode(model, tokenizer, SOURCES[2:3], TARGETS[2:3])
+    batch = addends.encode(model, tokenizer, SOURCES[2:3], TARGETS[2:3], legacy=legacy)
     parts = addends.decompose(model, batch, by="token", centering="own")
     expected = naive_by_token(model, batch)
     torch.testing.assert_close(parts.vectors[:, :, 0], expected, rtol=1e-9, atol=1e-10)

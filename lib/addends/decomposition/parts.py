@@ -51,7 +51,7 @@ class Parts:
         """The largest ||sum of parts - state|| / ||state|| over layers and real tokens.
 
         Relative to each state, because `torch.allclose` fails on entries near zero. `decompose` has refused whatever is
-        above bound * max(1, sum_k ||x_k|| / ||e||), with the bounds of `addends.decomposition.exactness`: 1e-12 in
+        far above bound * max(1, sum_k ||x_k|| / ||e||), with the bounds of `addends.decomposition.exactness`: 1e-12 in
         float64 and 1e-6 in float32 (about 1e-15 and 3e-7 are reached), 5e-3 in float16 and 2e-2 in bfloat16. In half
         precision parts are carried in float32, and the error is the rounding of the model itself.
 
