@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import addends
+from addends.decomposition.parts import stream
 from addends.errors import InputError
 from tests.decomposition import small_models
 
@@ -86,9 +87,15 @@ def test_one_source_tokens_part_is_what_leaving_out_the_others_leaves():
     to = torch.zeros(1, dtype=torch.long)
     states = record.encoder_states
     parts = split_by_token(states, "each")
-    bias = linearised.written(cross, read, "frozen", source=(torch.zeros_like(states[None]), to))
-    alone = linearised.written(cross, read, "frozen", source=(parts[2:3], to)) - bias
-    tripled = linearised.written(cross, read, "frozen", source=(3 * parts[2:3], to)) - bias
+
+    def added(sublayer, read, source):
+        vectors = torch.zeros_like(read)
+        linearised.add_written(vectors, sublayer, read, "frozen", source=source)
+        return vectors
+
+    bias = added(cross, read, source=(torch.zeros_like(states[None]), to))
+    alone = added(cross, read, source=(parts[2:3], to)) - bias
+    tripled = added(cross, read, source=(3 * parts[2:3], to)) - bias
     torch.testing.assert_close(tripled, 3 * alone)
 
 
@@ -100,6 +107,18 @@ def test_chunks_change_nothing(name):
     for chunk in (1, 4, 1000):
         parts = addends.decompose(model, batch, by="token", tokens="each", gate="tangent", chunk=chunk)
         torch.testing.assert_close(parts.vectors, whole.vectors)
+
+
+@pytest.mark.parametrize("name", small_models.NAMES)
+@CENTERINGS
+def test_the_constant_by_subtraction_is_the_constant_carried(name, centering):
+    model = small_models.make(name, torch.float64)
+    batch = small_models.batch_for(model)
+    _, carried = stream(model, batch, "token", centering)
+    _, subtracted = stream(model, batch, "token", centering, check=False, subtract=True)
+    for (first, state), (second, _) in zip(carried, subtracted, strict=True):
+        gap = (first - second)[:, batch.mask].norm(dim=-1) / state[batch.mask].norm(dim=-1)
+        assert gap.max() < 1e-12
 
 
 # --- per head ---

@@ -18,19 +18,23 @@ from addends.decomposition.weights import linear_map, value_map
 _CHUNK_FLOATS = 2**26
 
 
-def written(
+def add_written(
+    vectors: torch.Tensor,
     sublayer: Sublayer,
     read: torch.Tensor,
     gate: str,
     chunk: int | None = None,
     source: tuple[torch.Tensor, torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """What the sublayer writes to each term, of the shape of ``read``.
+    constant: int | None = -1,
+) -> None:
+    """Add to each term what the sublayer writes to it.
 
     Parameters
     ----------
+    vectors : Tensor of shape (term, sentence, position, dim)
+        The terms of the residual stream; changed in place.
     read : Tensor of shape (term, sentence, position, dim)
-        The terms of what it read; the last one is the constant.
+        The terms of what the sublayer read (``vectors`` themselves, in post-norm layers).
     gate : {"frozen", "tangent"}
         For gated feed-forwards.
     chunk : int, optional
@@ -38,19 +42,19 @@ def written(
     source : (Tensor, Tensor), optional
         For a cross-attention: the parts of the encoder's states, of shape (part, sentence, read position, dim), and
         the index of the term that each goes to, of shape (part,).
+    constant : int or None
+        The index of the constant term, the last; None leaves out what goes there.
     """
-    if isinstance(sublayer.place, Attention):
-        if sublayer.place.reads == "encoder":
-            parts, to = source
-            result = torch.zeros_like(read).index_add_(0, to, _by_chunks(_attended, sublayer, parts, chunk))
-        else:
-            result = _by_chunks(_attended, sublayer, read, chunk)
+    if not isinstance(sublayer.place, Attention):
+        vectors += _through_feed_forward(sublayer, read, gate, chunk, with_constant=constant is not None)
+    elif sublayer.place.reads == "encoder":
+        parts, to = source
+        vectors.index_add_(0, to, _by_chunks(_attended, sublayer, parts, chunk))
     else:
-        result = _through_feed_forward(sublayer, read, gate, chunk)
+        vectors += _by_chunks(_attended, sublayer, read, chunk)
     bias = constant_output(sublayer)
-    if bias is not None:
-        result[-1] += bias
-    return result
+    if constant is not None and bias is not None:
+        vectors[constant] += bias
 
 
 def _by_chunks(function, sublayer: Sublayer, read: torch.Tensor, chunk: int | None) -> torch.Tensor:
@@ -67,21 +71,25 @@ def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
     weight_value, _ = value_map(sublayer.place, sublayer.modules["value"], heads)
     inner = weight_output.shape[1] // heads
     values = linear(read, weight_value).unflatten(-1, (-1, inner))  # (term, sentence, read position, value head, inner)
-    values = values.transpose(2, 3)  # (term, sentence, value head, read position, inner)
-    if values.shape[2] < heads:
-        values = values.repeat_interleave(heads // values.shape[2], dim=2)  # grouped queries share values
-    mixed = sublayer.weights @ values  # (term, sentence, head, position, inner)
-    return linear(mixed.transpose(2, 3).flatten(-2), weight_output)  # (term, sentence, position, head * inner)
+    values = values.permute(1, 3, 2, 0, 4)  # (sentence, value head, read position, term, inner)
+    if values.shape[1] < heads:
+        values = values.repeat_interleave(heads // values.shape[1], dim=1)  # grouped queries share values
+    # All terms of a head in one product: (position, read position) by (read position, term * inner).
+    mixed = sublayer.weights @ values.flatten(3)  # (sentence, head, position, term * inner)
+    mixed = mixed.unflatten(3, (len(read), inner)).permute(3, 0, 2, 1, 4)  # (term, sentence, position, head, inner)
+    return linear(mixed.flatten(3), weight_output)
 
 
-def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, gate: str, chunk: int | None) -> torch.Tensor:
+def _through_feed_forward(
+    sublayer: Sublayer, read: torch.Tensor, gate: str, chunk: int | None, with_constant: bool
+) -> torch.Tensor:
     """The feed-forward made linear, without b_2, for each term, of shape (term, sentence, position, dim)."""
     weight_first, bias_first = linear_map(sublayer.modules["first"])
     weight_second, _ = linear_map(sublayer.modules["second"])
     z, gated = sublayer.preactivation, sublayer.gate
     if gated is None:
         value, slope = _value_and_slope(sublayer, z)
-        constant = value - slope * (z if bias_first is None else z - bias_first)
+        constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
     else:
         slope, tilt = _value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
         constant = 0 if bias_first is None else slope * bias_first
@@ -96,7 +104,7 @@ def _through_feed_forward(sublayer: Sublayer, read: torch.Tensor, gate: str, chu
         inner = linear(piece, weight_first).mul_(slope)  # (term, sentence, position, inner)
         if gated is not None and gate == "tangent":
             inner += tilt * linear(piece, weight_gate)
-        if start + chunk >= len(read):
+        if with_constant and start + chunk >= len(read):
             inner[-1] += constant
         parts.append(linear(inner, weight_second))
     return parts[0] if len(parts) == 1 else torch.cat(parts)

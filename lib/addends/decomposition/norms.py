@@ -36,13 +36,15 @@ class Norm:
     read: torch.Tensor = None
     gave: torch.Tensor = None
 
-    def of_sum(self, vectors: torch.Tensor, constant: int | None, centering: str) -> torch.Tensor:
+    def of_sum(
+        self, vectors: torch.Tensor, constant: int | None, centering: str, in_place: bool = False
+    ) -> torch.Tensor:
         """Carry the terms of a sum through the norm.
 
         Parameters
         ----------
         vectors : Tensor of shape (term, sentence, position, dim)
-            The terms of what the norm read; left as they are.
+            The terms of what the norm read; left as they are unless ``in_place``.
         constant : int or None
             The index of the constant term C; None leaves out what goes there.
         centering : {"constant", "own"}
@@ -53,15 +55,16 @@ class Norm:
         Tensor of shape (term, sentence, position, dim)
         """
         if not isinstance(self.module, nn.LayerNorm):
-            return vectors * self._rms_gain()
+            return vectors.mul_(self._rms_gain()) if in_place else vectors * self._rms_gain()
         variance, mean = torch.var_mean(self.read, dim=-1, correction=0, keepdim=True)  # (sentence, position, 1)
         gain = (variance + self.module.eps).rsqrt()  # (sentence, position, 1)
         if self.module.weight is not None:
             gain = gain * widened(self.module.weight)  # (sentence, position, dim)
         if centering == "own":
-            vectors = (vectors - vectors.mean(dim=-1, keepdim=True)).mul_(gain)
+            own = vectors.mean(dim=-1, keepdim=True)  # (term, sentence, position, 1)
+            vectors = (vectors.sub_(own) if in_place else vectors - own).mul_(gain)
         else:
-            vectors = vectors * gain
+            vectors = vectors.mul_(gain) if in_place else vectors * gain
             if constant is not None:
                 vectors[constant] -= mean * gain
         if constant is not None and self.module.bias is not None:

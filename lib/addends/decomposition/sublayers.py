@@ -67,9 +67,9 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
             if bias is not None:
                 vectors[constant] += bias
             if main.stack.norm == "post":
-                vectors = sublayer.norm.of_sum(vectors, constant, centering)
+                sublayer.norm.of_sum(vectors, constant, centering, in_place=True)
         if number == len(main.layers) and main.final_norm is not None:
-            vectors = main.final_norm.of_sum(vectors, constant, centering)
+            main.final_norm.of_sum(vectors, constant, centering, in_place=True)
         yield vectors
 
 

@@ -88,7 +88,7 @@ def measure_batch(
     tokens = batch.mask.sum(dim=1)  # (sentence,)
     frames = []
     for method in _methods(by):
-        terms, layers = stream(model, batch, method, check=check)
+        terms, layers = stream(model, batch, method, check=check, subtract=method == "token" and not check)
         means = torch.stack([_sentence_means(vectors, state, batch.mask) for vectors, state in layers], dim=1)
         index = pd.MultiIndex.from_product(  # means: (indicator, layer, term, sentence)
             [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]
