@@ -212,7 +212,7 @@ def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch,
     (program,) = [program for program in readme_programs() if "tables.write" in program]
     sources = ["la maison est grande", "le chat dort", "il pleut"]
     exec(program, {"sources": sources, "references": ["the house is big", "the cat sleeps", "it rains"]})
-    measured = tables.read_suite("data/mine", "measurements")
+    measured = tables.read_suite("runs/mine", "measurements")
     assert sorted(measured["run"].unique()) == ["mine-1", "mine-2", "mine-3"]
     assert sorted(measured["sentence"].unique()) == ["0", "1", "2"]
     chosen = measured[(measured["by"] == "sublayer") & (measured["layer"] == 2) & (measured["term"] == "S")]

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from addends.runs import tables
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOY = str(ROOT / "data" / "toy")
@@ -62,6 +64,18 @@ def test_indicators_of_another_model_and_other_runs(other_model):
     found = glued(run(NOTEBOOKS[1], data=TOY, model_name=other_model, **sentences))
     assert found["runs"] == "3"
     assert found["sentences"] == "100"
+
+
+@pytest.mark.slow
+def test_indicators_of_a_table_that_holds_the_reference_alone(tmp_path, other_model):
+    """What the README's lines for one's own models write."""
+    measured = tables.read_suite(TOY, "measurements")
+    final = measured[(measured["target"] == "reference") & (measured["checkpoint"] == measured["checkpoint"].max())]
+    tables.write(final, tmp_path / "measurements.parquet", "measurements")
+    found = glued(
+        run(NOTEBOOKS[1], data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+    )
+    assert "do not hold" in found["whose"]
 
 
 @pytest.mark.slow
