@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import addends
-from addends.decomposition.indicators import NAMES, of_vectors
+from addends.decomposition.indicators import NAMES, of_vectors, with_places
+from addends.errors import InputError
 from tests.conftest import SOURCES, TARGETS
 
 
@@ -92,3 +94,27 @@ def test_a_model_with_long_states_in_half_precision_has_importances_that_sum_to_
     assert parts.states[1:, parts.mask].norm(dim=-1).min() > 256
     sums = addends.indicators(parts).groupby(["layer", "sentence", "position"])["importance"].sum()
     np.testing.assert_allclose(sums, 1, atol=0.05)
+
+
+def test_terms_of_single_tokens_are_taken_apart_into_group_and_place(make_marian, tokenizer):
+    model = make_marian()
+    batch = addends.encode(model, tokenizer, SOURCES[:2], TARGETS[:2])
+    groups = addends.indicators(addends.decompose(model, batch, by="token"))
+    frame = with_places(addends.indicators(addends.decompose(model, batch, by="token", tokens="each")))
+    assert list(frame.columns[:4]) == ["layer", "term", "group", "place"]
+    assert (frame["group"] + frame["place"].astype("string").fillna("") == frame["term"]).all()
+    assert frame.groupby("group")["place"].nunique().to_dict() == {
+        "C": 0,
+        "S": batch.input_ids.shape[1],
+        "T": batch.decoder_input_ids.shape[1],
+    }
+    keys = ["layer", "group", "sentence", "position"]
+    sums = frame.groupby(keys)["importance"].sum()  # importance is linear: single tokens sum to their group
+    expected = groups.rename(columns={"term": "group"}).set_index(keys)["importance"]
+    np.testing.assert_allclose(sums.loc[expected.index], expected, atol=2e-6)
+
+
+def test_terms_of_single_heads_have_no_place():
+    frame = pd.DataFrame({"term": ["I", "T2.0"], "importance": [0.5, 0.5]})
+    with pytest.raises(InputError, match=r"'T2\.0' is no group with one place"):
+        with_places(frame)

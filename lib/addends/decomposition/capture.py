@@ -32,7 +32,7 @@ class Sublayer:
     ``written``: its output, biases included. ``mixed``: of an attention, what its output map read, the heads side by
     side, of shape (sentence, position, head * inner). ``preactivation`` and ``gate``: of a feed-forward, what its first
     map and its gate gave, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
-    position, read position); recorded on request.
+    position, read position); recorded on request. ``called``: which of its modules the pass went through.
     """
 
     place: Attention | FeedForward
@@ -43,6 +43,7 @@ class Sublayer:
     preactivation: torch.Tensor | None = None
     gate: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    called: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -70,8 +71,12 @@ class Capture:
     encoder_states: torch.Tensor | None = None
 
 
-def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool = False) -> Capture:
+def capture(
+    model, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True
+) -> Capture:
     """Run the base model (never the output head) once and record it.
+
+    Without ``inner``, what stands between a sublayer's two maps (``mixed``, ``preactivation``, ``gate``) is not kept.
 
     Raises
     ------
@@ -89,9 +94,9 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
     _check_evaluation(base)
     inputs = inputs_of(row, model, batch)
     with contextlib.ExitStack() as stack:
-        record = Capture(row, _hook_stack(stack, base, row.stack))
+        record = Capture(row, _hook_stack(stack, base, row.stack, inner))
         if encoder and row.encoder is not None:
-            record.encoder = _hook_stack(stack, base, row.encoder)
+            record.encoder = _hook_stack(stack, base, row.encoder, inner)
         if attention_weights:
             records = [record.main, *([record.encoder] if record.encoder else [])]
             attentions = [sub for each in records for layer in each.layers for sub in layer if "module" in sub.modules]
@@ -151,13 +156,11 @@ def _check_called(record: StackRecord) -> None:
     for number, layer in enumerate(record.layers):
         for sublayer in layer:
             place = sublayer.place
-            called = {
-                "output" if isinstance(place, Attention) else "second": sublayer.written,
-                "norm": sublayer.norm.read,
-                **({} if isinstance(place, Attention) else {"first": sublayer.preactivation}),
-                **({"gate": sublayer.gate} if "gate" in sublayer.modules else {}),
-            }
-            silent += [f"{name}={getattr(place, name)!r} of layer {number}" for name in called if called[name] is None]
+            wanted = ["output"] if isinstance(place, Attention) else ["second", "first"]
+            wanted += ["gate"] if "gate" in sublayer.modules else []
+            uncalled = [name for name in wanted if name not in sublayer.called]
+            uncalled += ["norm"] if sublayer.norm.read is None else []
+            silent += [f"{name}={getattr(place, name)!r} of layer {number}" for name in uncalled]
     if silent:
         raise UnsupportedModelError(
             f"The row of the architectures table names {silent[0]}, which this model did not call: correct the path "
@@ -183,12 +186,12 @@ def _submodule(parent: nn.Module, path: str) -> nn.Module:
         ) from error
 
 
-def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack) -> StackRecord:
+def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack, inner: bool) -> StackRecord:
     """Register the hooks of a stack and return the record that they fill."""
     record = StackRecord(place)
     layers = _submodule(base, place.layers)
     for layer in layers:
-        record.layers.append([_hook_sublayer(stack, layer, sublayer) for sublayer in place.sublayers])
+        record.layers.append([_hook_sublayer(stack, layer, sublayer, inner) for sublayer in place.sublayers])
         _on_output(stack, layer, record.states.append)
     if place.embedding_norm:
         record.embedding_norm = _hook_norm(stack, _submodule(base, place.embedding_norm))
@@ -202,19 +205,30 @@ def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack) -> S
     return record
 
 
-def _hook_sublayer(stack: contextlib.ExitStack, layer: nn.Module, place: Attention | FeedForward) -> Sublayer:
+def _hook_sublayer(
+    stack: contextlib.ExitStack, layer: nn.Module, place: Attention | FeedForward, inner: bool
+) -> Sublayer:
     attention = isinstance(place, Attention)
     names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
     modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
     record = Sublayer(place, modules, _hook_norm(stack, _submodule(layer, place.norm)))
-    _on_output(stack, modules["output" if attention else "second"], lambda out: setattr(record, "written", out))
-    if attention:
+
+    def keep(name: str, attribute: str, wanted: bool = True):
+        def sink(output):
+            record.called.add(name)
+            if wanted:
+                setattr(record, attribute, output)
+
+        _on_output(stack, modules[name], sink)
+
+    keep("output" if attention else "second", "written")
+    if attention and inner:
         mixed = modules["output"].register_forward_pre_hook(lambda _m, inputs: setattr(record, "mixed", inputs[0]))
         stack.enter_context(_removed(mixed))
     if not attention:
-        _on_output(stack, modules["first"], lambda out: setattr(record, "preactivation", out))
+        keep("first", "preactivation", inner)
     if "gate" in modules:
-        _on_output(stack, modules["gate"], lambda out: setattr(record, "gate", out))
+        keep("gate", "gate", inner)
     return record
 
 

@@ -19,6 +19,7 @@ import torch
 
 from addends.decomposition.parts import Parts
 from addends.decomposition.weights import widened
+from addends.errors import InputError
 
 NAMES = ("importance", "cosine", "norm_ratio", "distance")
 
@@ -44,6 +45,34 @@ def indicators(parts: Parts) -> pd.DataFrame:
     frame.insert(2, "sentence", sentence.cpu().numpy()[token])
     frame.insert(3, "position", position.cpu().numpy()[token])
     return frame
+
+
+def with_places(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with the terms of ``tokens="each"`` taken apart: "S3" is of the group "S" and the place 3.
+
+    Returns
+    -------
+    DataFrame
+        With two more columns behind term: group ("S", "T", "C") and place (an integer, counted from 0 in the padded
+        batch; missing where the term is that of no single token).
+
+    Raises
+    ------
+    InputError
+        If a term names more than one place, as those of single heads do.
+    """
+    pieces = frame["term"].str.extract(r"^([A-Z])(\d*)$")
+    if pieces[0].isna().any():
+        term = frame["term"][pieces[0].isna()].iloc[0]
+        raise InputError(
+            f"The term {term!r} is no group with one place, such as 'S3': give the indicators of a decomposition by "
+            "token with tokens='each'."
+        )
+    at = frame.columns.get_loc("term") + 1
+    result = frame.copy()
+    result.insert(at, "group", pieces[0].astype(str))
+    result.insert(at + 1, "place", pd.to_numeric(pieces[1]).astype("Int64"))
+    return result
 
 
 def of_vectors(vectors: torch.Tensor, states: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,12 @@ from torch.nn.functional import linear
 
 from addends.decomposition.architectures import Attention
 from addends.decomposition.capture import Sublayer
-from addends.decomposition.sublayers import constant_output
+from addends.decomposition.sublayers import constant_output, written
 from addends.decomposition.weights import linear_map, value_map
 
-# Floats that a chunk of terms may fill inside a sublayer, unless told otherwise: 256 MiB of float32.
-_CHUNK_FLOATS = 2**26
+# Floats that a chunk of terms may fill inside a sublayer, unless told otherwise: 32 MiB of float32. Larger ones are
+# slower too, because each is fresh memory from the system.
+_CHUNK_FLOATS = 2**23
 
 
 def add_written(
@@ -41,27 +42,31 @@ def add_written(
         How many terms go through at once: bounds memory, changes nothing else.
     source : (Tensor, Tensor), optional
         For a cross-attention: the parts of the encoder's states, of shape (part, sentence, read position, dim), and
-        the index of the term that each goes to, of shape (part,).
+        the index of the term that each goes to, of shape (part,). Without it the encoder's states are one part, the
+        first term, and what the cross-attention wrote for it is what it wrote.
     constant : int or None
         The index of the constant term, the last; None leaves out what goes there.
     """
+    bias = constant_output(sublayer)
     if not isinstance(sublayer.place, Attention):
-        vectors += _through_feed_forward(sublayer, read, gate, chunk, with_constant=constant is not None)
+        _add_feed_forward(vectors, sublayer, read, gate, chunk, with_constant=constant is not None)
+    elif sublayer.place.reads == "encoder" and source is None:
+        vectors[0].add_(written(sublayer, bias))
     elif sublayer.place.reads == "encoder":
         parts, to = source
-        vectors.index_add_(0, to, _by_chunks(_attended, sublayer, parts, chunk))
+        for start, stop in _chunks(parts, parts[0].numel(), chunk):
+            vectors.index_add_(0, to[start:stop], _attended(sublayer, parts[start:stop]))
     else:
-        vectors += _by_chunks(_attended, sublayer, read, chunk)
-    bias = constant_output(sublayer)
+        for start, stop in _chunks(read, read[0].numel(), chunk):
+            vectors[start:stop].add_(_attended(sublayer, read[start:stop]))
     if constant is not None and bias is not None:
-        vectors[constant] += bias
+        vectors[constant].add_(bias)
 
 
-def _by_chunks(function, sublayer: Sublayer, read: torch.Tensor, chunk: int | None) -> torch.Tensor:
-    chunk = chunk or max(1, _CHUNK_FLOATS // read[0].numel())
-    if chunk >= len(read):
-        return function(sublayer, read)
-    return torch.cat([function(sublayer, read[start : start + chunk]) for start in range(0, len(read), chunk)])
+def _chunks(read: torch.Tensor, floats: int, chunk: int | None) -> list[tuple[int, int]]:
+    """Where chunks of terms start and stop: ``chunk`` terms each, or as many as `_CHUNK_FLOATS` allow."""
+    chunk = chunk or max(1, _CHUNK_FLOATS // floats)
+    return [(start, min(start + chunk, len(read))) for start in range(0, len(read), chunk)]
 
 
 def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
@@ -80,16 +85,17 @@ def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
     return linear(mixed.flatten(3), weight_output)
 
 
-def _through_feed_forward(
-    sublayer: Sublayer, read: torch.Tensor, gate: str, chunk: int | None, with_constant: bool
-) -> torch.Tensor:
-    """The feed-forward made linear, without b_2, for each term, of shape (term, sentence, position, dim)."""
+def _add_feed_forward(
+    vectors: torch.Tensor, sublayer: Sublayer, read: torch.Tensor, gate: str, chunk: int | None, with_constant: bool
+) -> None:
+    """Add the feed-forward made linear, without b_2, to each term, of shape (term, sentence, position, dim)."""
     weight_first, bias_first = linear_map(sublayer.modules["first"])
     weight_second, _ = linear_map(sublayer.modules["second"])
     z, gated = sublayer.preactivation, sublayer.gate
     if gated is None:
         value, slope = _value_and_slope(sublayer, z)
-        constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
+        if with_constant:
+            constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
     else:
         slope, tilt = _value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
         constant = 0 if bias_first is None else slope * bias_first
@@ -97,17 +103,16 @@ def _through_feed_forward(
             weight_gate, bias_gate = linear_map(sublayer.modules["gate"])
             tilt = tilt * z
             constant = constant - tilt * (gated if bias_gate is None else gated - bias_gate)
-    chunk = chunk or max(1, _CHUNK_FLOATS // z.numel())
-    parts = []
-    for start in range(0, len(read), chunk):
-        piece = read[start : start + chunk]
+    for start, stop in _chunks(read, z.numel(), chunk):
+        piece = read[start:stop]
         inner = linear(piece, weight_first).mul_(slope)  # (term, sentence, position, inner)
         if gated is not None and gate == "tangent":
-            inner += tilt * linear(piece, weight_gate)
-        if with_constant and start + chunk >= len(read):
-            inner[-1] += constant
-        parts.append(linear(inner, weight_second))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+            inner.add_(tilt * linear(piece, weight_gate))
+        if with_constant and stop == len(read):
+            inner[-1].add_(constant)
+        # One product that adds: (term * sentence * position, inner) by (inner, dim)
+        rows = vectors[start:stop].view(-1, vectors.shape[-1])
+        rows.addmm_(inner.view(-1, inner.shape[-1]), weight_second.T)
 
 
 def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -183,7 +183,8 @@ def stream(
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
     if through_encoder and architecture_of(model.config).encoder is None:
         raise InputError(f"through_encoder=True: a {model.config.model_type} has no encoder to go through.")
-    record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder)
+    inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
+    record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
         terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
     else:

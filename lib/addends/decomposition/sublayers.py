@@ -60,17 +60,22 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
             if heads and "output" in sublayer.modules:
                 first = terms.index(f"{sublayer.place.term}{number}.0")
                 by_head = written_by_head(sublayer)
-                vectors[first : first + len(by_head)] += by_head
+                vectors[first : first + len(by_head)].add_(by_head)
             else:
                 term = terms.index(sublayer.place.term)
-                vectors[term] += sublayer.written if bias is None else sublayer.written - bias
+                vectors[term].add_(written(sublayer, bias))
             if bias is not None:
-                vectors[constant] += bias
+                vectors[constant].add_(bias)
             if main.stack.norm == "post":
                 sublayer.norm.of_sum(vectors, constant, centering, in_place=True)
         if number == len(main.layers) and main.final_norm is not None:
             main.final_norm.of_sum(vectors, constant, centering, in_place=True)
         yield vectors
+
+
+def written(sublayer: Sublayer, constant: torch.Tensor | None) -> torch.Tensor:
+    """What a sublayer wrote less what it writes whatever it reads, of shape (sentence, position, dim)."""
+    return sublayer.written if constant is None else sublayer.written - constant
 
 
 def written_by_head(sublayer: Sublayer) -> torch.Tensor:

@@ -86,8 +86,8 @@ def propagate(
     sources = len(terms) - 1 - len(own)
     vectors = own.new_zeros((len(terms) - subtract, *own.shape[1:]))
     vectors[sources : sources + len(own)] = own
-    source = None
-    if record.encoder_states is not None:
+    source = None  # the encoder's states as one part, the first term
+    if record.encoder_states is not None and (tokens == "each" or through_encoder):
         parts = split_by_token(record.encoder_states, tokens)
         to = torch.arange(len(parts), device=parts.device)
         if through_encoder and subtract:
@@ -102,8 +102,11 @@ def propagate(
         yield from _carried(record.main, vectors, centering, gate, chunk, source)
         return
     others = _carried(record.main, vectors, centering, gate, chunk, source, with_constant=False)
+    every = vectors.new_empty((len(terms), *vectors.shape[1:]))
     for vectors, state in zip(others, record.main.states, strict=True):
-        yield torch.cat([vectors, (state - vectors.sum(dim=0))[None]])
+        every[:-1] = vectors
+        torch.sub(state, vectors.sum(dim=0), out=every[-1])
+        yield every
 
 
 def split_by_token(states: torch.Tensor, tokens: str) -> torch.Tensor:
