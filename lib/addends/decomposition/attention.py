@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
@@ -27,7 +28,7 @@ _ACTIVE: ContextVar[dict | None] = ContextVar("addends_active_capture", default=
 def recorded_weights(base: nn.Module, records: dict) -> Iterator[None]:
     """Within the block, each module of ``records`` writes its weights to its record's attribute ``weights``.
 
-    ``records`` maps attention modules to records. Weights are of shape (sentence, head, position, read position).
+    ``records`` maps attention modules to records; other modules attend by torch's own kernel. Weights are of shape (sentence, head, position, read position).
     """
     configs = {id(module.config): module.config for module in base.modules() if hasattr(module, "config")}.values()
     before = [(config, config._attn_implementation) for config in configs]
@@ -48,16 +49,20 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    record = (_ACTIVE.get() or {}).get(module)
+    if record is None:  # an attention whose weights nobody reads (an encoder's): the faster kernel
+        bias = attention_mask
+        if position_bias is not None:
+            bias = position_bias if bias is None else position_bias + bias
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
+        return mixed.transpose(1, 2).contiguous(), None  # (sentence, position, head, dim)
     # Half precision is widened: neither long products nor masked scores, the lowest numbers there are, may overflow.
     scores = widened(query) @ widened(key).transpose(2, 3) * scaling  # (sentence, head, position, read position)
     if position_bias is not None:
         scores = scores + widened(position_bias)
     if attention_mask is not None:
         scores = scores + widened(attention_mask)
-    weights = scores.softmax(dim=-1).to(value.dtype)
-    record = (_ACTIVE.get() or {}).get(module)
-    if record is not None:
-        record.weights = weights
+    weights = record.weights = scores.softmax(dim=-1).to(value.dtype)
     return (weights @ value).transpose(1, 2).contiguous(), weights  # (sentence, position, head, dim)
 
 

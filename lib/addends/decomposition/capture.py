@@ -71,9 +71,7 @@ class Capture:
     encoder_states: torch.Tensor | None = None
 
 
-def capture(
-    model, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True
-) -> Capture:
+def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True) -> Capture:
     """Run the base model (never the output head) once and record it.
 
     Without ``inner``, what stands between a sublayer's two maps (``mixed``, ``preactivation``, ``gate``) is not kept.

@@ -153,6 +153,23 @@ def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = Fa
     ).to(model.device)
 
 
+def encode_or_translate(
+    model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None, **generate_kwargs
+) -> Batch:
+    """`encode` what is given, whatever the kind of model; `translate` where an encoder-decoder is given no targets.
+
+    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and not read.
+
+    Raises
+    ------
+    InputError
+        As `encode` and `translate` do.
+    """
+    if targets is None and architecture_of(model.config).kind == "encoder-decoder":
+        return translate(model, tokenizer, sources, **generate_kwargs)
+    return encode(model, tokenizer, sources, targets)
+
+
 def check_sentences(model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
     """Raise InputError where `encode` (of an encoder-decoder without targets, `translate`) would, running no model.
 

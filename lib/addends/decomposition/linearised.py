@@ -54,11 +54,13 @@ def add_written(
         vectors[0].add_(written(sublayer, bias))
     elif sublayer.place.reads == "encoder":
         parts, to = source
+        weight, _ = linear_map(sublayer.modules["output"])
         for start, stop in _chunks(parts, parts[0].numel(), chunk):
-            vectors.index_add_(0, to[start:stop], _attended(sublayer, parts[start:stop]))
+            vectors.index_add_(0, to[start:stop], linear(_mixed(sublayer, parts[start:stop]), weight))
     else:
+        weight, _ = linear_map(sublayer.modules["output"])
         for start, stop in _chunks(read, read[0].numel(), chunk):
-            vectors[start:stop].add_(_attended(sublayer, read[start:stop]))
+            _add_product(vectors[start:stop], _mixed(sublayer, read[start:stop]), weight)
     if constant is not None and bias is not None:
         vectors[constant].add_(bias)
 
@@ -69,12 +71,17 @@ def _chunks(read: torch.Tensor, floats: int, chunk: int | None) -> list[tuple[in
     return [(start, min(start + chunk, len(read))) for start in range(0, len(read), chunk)]
 
 
-def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
-    """W_O A W_V x for each term x that the attention read, of shape (term, sentence, read position, dim)."""
+def _add_product(vectors: torch.Tensor, read: torch.Tensor, weight: torch.Tensor) -> None:
+    """Add W x to each vector in place, in one product: no array of the size of ``vectors`` in between."""
+    rows = vectors.view(-1, vectors.shape[-1])  # (term * sentence * position, dim)
+    rows.addmm_(read.reshape(-1, read.shape[-1]), weight.T)
+
+
+def _mixed(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
+    """A W_V x, heads side by side: (term, sentence, position, head * inner), of terms (term, sentence, read position, dim)."""
     heads = sublayer.weights.shape[1]
-    weight_output, _ = linear_map(sublayer.modules["output"])
     weight_value, _ = value_map(sublayer.place, sublayer.modules["value"], heads)
-    inner = weight_output.shape[1] // heads
+    inner = linear_map(sublayer.modules["output"])[0].shape[1] // heads
     values = linear(read, weight_value).unflatten(-1, (-1, inner))  # (term, sentence, read position, value head, inner)
     values = values.permute(1, 3, 2, 0, 4)  # (sentence, value head, read position, term, inner)
     if values.shape[1] < heads:
@@ -82,7 +89,7 @@ def _attended(sublayer: Sublayer, read: torch.Tensor) -> torch.Tensor:
     # All terms of a head in one product: (position, read position) by (read position, term * inner).
     mixed = sublayer.weights @ values.flatten(3)  # (sentence, head, position, term * inner)
     mixed = mixed.unflatten(3, (len(read), inner)).permute(3, 0, 2, 1, 4)  # (term, sentence, position, head, inner)
-    return linear(mixed.flatten(3), weight_output)
+    return mixed.flatten(3)
 
 
 def _add_feed_forward(
@@ -110,9 +117,7 @@ def _add_feed_forward(
             inner.add_(tilt * linear(piece, weight_gate))
         if with_constant and stop == len(read):
             inner[-1].add_(constant)
-        # One product that adds: (term * sentence * position, inner) by (inner, dim)
-        rows = vectors[start:stop].view(-1, vectors.shape[-1])
-        rows.addmm_(inner.view(-1, inner.shape[-1]), weight_second.T)
+        _add_product(vectors[start:stop], inner, weight_second)
 
 
 def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

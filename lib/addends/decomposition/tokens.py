@@ -84,7 +84,8 @@ def propagate(
     terms = terms_of(record, tokens)
     own = split_by_token(_input(record.main), tokens)
     sources = len(terms) - 1 - len(own)
-    vectors = own.new_zeros((len(terms) - subtract, *own.shape[1:]))
+    every = own.new_zeros((len(terms), *own.shape[1:]))
+    vectors = every[:-1] if subtract else every
     vectors[sources : sources + len(own)] = own
     source = None  # the encoder's states as one part, the first term
     if record.encoder_states is not None and (tokens == "each" or through_encoder):
@@ -102,9 +103,7 @@ def propagate(
         yield from _carried(record.main, vectors, centering, gate, chunk, source)
         return
     others = _carried(record.main, vectors, centering, gate, chunk, source, with_constant=False)
-    every = vectors.new_empty((len(terms), *vectors.shape[1:]))
     for vectors, state in zip(others, record.main.states, strict=True):
-        every[:-1] = vectors
         torch.sub(state, vectors.sum(dim=0), out=every[-1])
         yield every
 
@@ -132,10 +131,10 @@ def _carried(
     source: tuple[torch.Tensor, torch.Tensor] | None = None,
     with_constant: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Carry terms, the constant last if there is one, through a stack: yield them at its input and after each layer."""
+    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer."""
     constant = len(vectors) - 1 if with_constant else None
     if record.embedding_norm is not None:
-        vectors = record.embedding_norm.of_sum(vectors, constant, centering)
+        record.embedding_norm.of_sum(vectors, constant, centering, in_place=True)
     yield vectors
     for number, layer in enumerate(record.layers, start=1):
         start = vectors.clone() if record.stack.parallel else None

@@ -31,7 +31,7 @@ SCALES = {
     "cosine": Scale(INDICATOR_LABELS["cosine"], signed=True),
     "norm_ratio": Scale(INDICATOR_LABELS["norm_ratio"], signed=False),
     "distance": Scale(INDICATOR_LABELS["distance"], signed=False),
-    "weight": Scale("attention weight (share of a row; each row sums to 1)", signed=False),
+    "weight": Scale("attention weight (each row sums to 1)", signed=False),
 }
 _COLOURS = {True: "RdBu_r", False: "Purples"}
 
