@@ -1,0 +1,76 @@
+"""What to call a state, and the token that a part came from, in a figure of any kind of model.
+
+A state stands for different things: an encoder-decoder's row t predicts token t of the target; an encoder's stands on
+the token that it read; a decoder-only model's has read its token last, and predicts the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batches import Batch
+from addends.errors import InputError
+
+ROWS = {
+    "encoder-decoder": "the token this state predicts",
+    "encoder": "the token this state stands on",
+    "decoder": "the token this state has read last",
+}
+COLUMNS = {"encoder-decoder": "source token", "encoder": "token read", "decoder": "token read"}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one sentence's real tokens.
+
+    Attributes
+    ----------
+    states : tuple of str
+        One a state: what the decoder is to write, or what a single stack reads.
+    inputs : tuple of str
+        One a token that the model reads from outside: the source's, or a single stack's own.
+    row, column : str
+        What a state's label and an input's label say, as the label of an axis.
+    """
+
+    states: tuple[str, ...]
+    inputs: tuple[str, ...]
+    row: str
+    column: str
+
+
+def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
+    """The labels of a sentence of a batch; padding has none.
+
+    Raises
+    ------
+    InputError
+        If the batch has no such sentence.
+    """
+    if not 0 <= sentence < len(batch):
+        raise InputError(f"sentence={sentence}: the batch has sentences 0 to {len(batch) - 1}.")
+    kind = architecture_of(model.config).kind
+    inputs = batch.input_ids[sentence][batch.attention_mask[sentence].bool()]
+    written = batch.decoder_input_ids if batch.labels is None else batch.labels
+    states = inputs if written is None else written[sentence][batch.mask[sentence]]
+    return Labels(_words(tokenizer, states), _words(tokenizer, inputs), ROWS[kind], COLUMNS[kind])
+
+
+def _words(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
+    """Tokens as a reader can read them: the marks of a word's beginning go, bytes become text where they are some."""
+    tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
+    special = set(tokenizer.all_special_tokens)
+    return tuple(
+        token if token in special else _readable(tokenizer, token) for token in (str(token) for token in tokens)
+    )
+
+
+def _readable(tokenizer, token: str) -> str:
+    text = token.replace("▁", "").strip()  # SentencePiece's mark
+    if "Ġ" in text or not text.isascii():  # byte-level tokens spell bytes in letters of their own
+        decoded = tokenizer.convert_tokens_to_string([token]).strip()
+        text = decoded if decoded and "\ufffd" not in decoded else text
+    return text.replace("Ġ", "") or token

@@ -1,0 +1,264 @@
+"""The pre-flight check: can this model be decomposed, how exactly, and at what cost?
+
+Whether a model is supported is decided by its sums on its own weights, in float64, and not by its name:
+
+    error = max_t ||sum_k x_k - e|| / ||e||   <=   limit = bound(dtype) * max(1, sum_k ||x_k|| / ||e||)
+
+with the bounds of `addends.decomposition.exactness`. In the type that the model is in, the same error says how far
+rounding goes there.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+import torch
+
+from addends.decomposition.architectures import Architecture, architecture_of
+from addends.decomposition.batches import Batch
+from addends.decomposition.capture import Capture, capture
+from addends.decomposition.encoding import encode_or_translate
+from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, relative_gap
+from addends.decomposition.inputs import inputs_of, positions
+from addends.decomposition.parts import DEFAULT_CENTERING, stream
+from addends.decomposition.sublayers import heads_of
+from addends.decomposition.tokens import terms_of as terms_by_token
+from addends.errors import AddendsError
+
+METHODS = tuple(DEFAULT_CENTERING)
+LARGEST_COPY = 4 * 2**30  # bytes: a model whose copy in float64 is larger is copied only when asked for
+REPEATS = 3
+
+
+def preflight(
+    model,
+    tokenizer,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    *,
+    translation: Mapping | None = None,
+    float64: bool | None = None,
+) -> pd.DataFrame:
+    """Try everything on a few sentences, and say in a table what works, how exactly, and what it costs.
+
+    What fails is a row with the reason and what to do, never an error.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them. The model is left as it is.
+    sources, targets : sequence of str
+        A few sentences, as for `encode`; without targets, an encoder-decoder translates.
+    translation : mapping, optional
+        Options for `translate`, such as those that `set_languages` returns.
+    float64 : bool, optional
+        Whether to decide on a copy of the model in float64 (on the CPU). By default where it takes at most 4 GiB.
+
+    Returns
+    -------
+    DataFrame
+        One row a check: check, result (to be read), passed (missing where there is nothing to pass), detail (the reason
+        of a failure and what to do), value and limit (the numbers behind the result, missing where there are none:
+        relative errors, counts, seconds, MiB).
+    """
+    size = _row("parameters", _count(model), detail=_where(model), value=sum(p.numel() for p in model.parameters()))
+    try:
+        row = architecture_of(model.config)
+    except AddendsError as error:
+        return _table([_verdict([_failed("family", error)]), _failed("family", error), size])
+    rows = [_family(row), size]
+    try:
+        batch = encode_or_translate(model, tokenizer, sources, targets, **(translation or {}))
+    except Exception as error:  # whatever it is, by a tokenizer or a model of any making: the reader is to see it
+        return _table([_verdict([_failed("sentences", error)]), *rows, _failed("sentences", error)])
+    rows.append(_sentences(model, batch))
+    try:
+        record = capture(model, batch)
+    except Exception as error:
+        return _table([_verdict([_failed("forward pass", error)]), *rows, _failed("forward pass", error)])
+    rows += _shape(record)
+    own = [_exact(model, batch, by) for by in METHODS]
+    decisive = own if model.dtype == torch.float64 else _in_float64(model, batch, float64)
+    rows += own if decisive is own else [*own, *decisive]
+    decided = decisive if any(row["passed"] is not None for row in decisive) else own
+    return _table([_verdict(decided, row), *rows, *_seconds(model, batch, record.row), *_memory(record, batch)])
+
+
+def _row(check: str, result: str, passed: bool | None = None, detail: str = "", value=None, limit=None) -> dict:
+    return {"check": check, "result": result, "passed": passed, "detail": detail, "value": value, "limit": limit}
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    return frame.astype({"passed": "boolean", "value": float, "limit": float})
+
+
+def _failed(check: str, error: Exception, result: str = "no") -> dict:
+    if isinstance(error, AddendsError):
+        return _row(check, result, False, str(error))
+    first = (str(error).splitlines() or [""])[0]
+    return _row(
+        check,
+        result,
+        False,
+        f"{type(error).__name__}: {first} This error is not addends' own. Run the model on these sentences without "
+        "addends; if that works, its row of the architectures table does not describe it.",
+    )
+
+
+def _verdict(decisive: list[dict], row: Architecture | None = None) -> dict:
+    """The first row: supported or not, and why."""
+    bad = [each for each in decisive if not each["passed"]]
+    if bad:
+        return _row("supported", "no", False, f"See the row {bad[0]['check']!r}.")
+    by = " and ".join(METHODS)
+    return _row(
+        "supported", "yes", True, f"On its own weights the parts sum to the states, by {by}; row {row.model_type!r}."
+    )
+
+
+def _family(row: Architecture) -> dict:
+    what = "decoder-only" if row.kind == "decoder" else row.kind
+    terms = f"terms {', '.join(row.terms)} by sublayer, {'S, T, C' if row.encoder else 'T, C'} by token"
+    return _row(
+        "family",
+        f"{row.model_type}, {what}",
+        True,
+        f"{terms}; {row.stack.norm}-norm. Row {row.model_type!r} of the table.",
+    )
+
+
+def _sentences(model, batch: Batch) -> dict:
+    longest = max(batch.input_ids.shape[1], batch.mask.shape[1])
+    limit = positions(model)
+    room = "no limit on length" if limit is None else f"the model has {limit} positions"
+    return _row("sentences", str(len(batch)), True, f"at most {longest} tokens; {room}", longest, limit)
+
+
+def _shape(record: Capture) -> list[dict]:
+    main = record.main
+    dim = main.states[0].shape[-1]
+    attentions = [sublayer for sublayer in main.layers[0] if "output" in sublayer.modules]
+    heads = heads_of(attentions[0]) if attentions else 0
+    decomposed = "of the decoder" if record.row.kind == "encoder-decoder" else "of the stack"
+    numbers = (
+        ("layers", len(main.layers), decomposed),
+        ("dim", dim, "of a state"),
+        ("heads", heads, "of an attention"),
+    )
+    return [_row(name, str(number), detail=detail, value=number) for name, number, detail in numbers]
+
+
+def _exact(model, batch: Batch, by: str) -> dict:
+    """The check of `decompose`, with its numbers: the largest error, and the limit of the token that has it."""
+    check = f"exact by {by}, {str(model.dtype).removeprefix('torch.')}"
+    bound, error, ratio = BOUNDS.get(model.dtype, float("nan")), 0.0, 1.0
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            for number, (vectors, state) in enumerate(stream(model, batch, by, check=False)[1]):
+                gap = relative_gap(vectors, state)[batch.mask]  # (token,)
+                worst = int(gap.nan_to_num(torch.inf).argmax())
+                if not float(gap[worst]) <= error:
+                    error = float(gap[worst])
+                    ratio = max(1.0, float(cancellation(vectors, state)[batch.mask][worst]))
+                check_sum(vectors, state, batch.mask, number, model)
+        except Exception as failure:
+            return {**_failed(check, failure), "value": error or None, "limit": bound * ratio}
+    said = [str(warning.message) for warning in warned if "parts sum to the states" in str(warning.message)]
+    detail = f"limit {bound:.0e} x {ratio:.1f}, which is max(1, sum |x_k| / |e|)"
+    return _row(check, f"error {error:.1e}", True, said[-1] if said else detail, error, bound * ratio)
+
+
+def _in_float64(model, batch: Batch, wanted: bool | None) -> list[dict]:
+    """Both methods on a copy of the model in float64; rows that say so where none was made."""
+    checks = [f"exact by {by}, float64" for by in METHODS]
+    needed = 8 * sum(p.numel() for p in model.parameters())
+    if wanted is False or (wanted is None and needed > LARGEST_COPY):
+        why = (
+            f"A copy in float64 takes {needed / 2**30:.1f} GiB: pass float64=True to make it. Until then the type that "
+            "the model is in decides, and small faults of a row can hide in its rounding."
+        )
+        return [_row(check, "not tried", detail=why) for check in checks]
+    try:
+        twin = copy.deepcopy(model).to("cpu", torch.float64)
+    except Exception as error:
+        return [{**_failed(check, error, "not tried"), "passed": None} for check in checks]
+    return [_exact(twin, batch.to("cpu"), by) for by in METHODS]
+
+
+def _seconds(model, batch: Batch, row: Architecture) -> list[dict]:
+    """Medians of a few passes over these sentences, after the first ones."""
+    inputs = inputs_of(row, model, batch)
+
+    def forward():
+        with torch.no_grad():
+            model.base_model(**inputs)
+
+    plain = _median(forward, model.device)
+    rows = [
+        _row("seconds, forward pass", f"{plain:.3f}", detail="the model alone, without its output head", value=plain)
+    ]
+    for by in METHODS:
+        check = f"seconds, by {by}"
+        try:
+            taken = _median(lambda by=by: deque(stream(model, batch, by, check=False)[1], maxlen=0), model.device)
+        except Exception as error:
+            rows.append(_failed(check, error, "not timed"))
+            continue
+        rows.append(_row(check, f"{taken:.3f}", detail=f"{taken / plain:.1f} x the forward pass", value=taken))
+    return rows
+
+
+def _median(work: Callable, device: torch.device) -> float:
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        if device.type != "cpu":  # work on an accelerator is queued: wait for it
+            torch.accelerator.synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _memory(record: Capture, batch: Batch) -> list[dict]:
+    """What the parts of all layers take while `decompose` puts them together: each layer's, copied, and all stacked."""
+    state = record.main.states[0]
+    one, layers = state.nbytes / 2**20, len(record.main.states)  # MiB of one term of one layer
+    cases = {
+        "by sublayer": len(record.row.terms),
+        "by token": len(terms_by_token(record)),
+        "by token, each": len(terms_by_token(record, "each")),
+    }
+    rows = []
+    for name, terms in cases.items():
+        shape = f"layer {layers}, term {terms}, sentence {len(batch)}, position {state.shape[1]}, dim {state.shape[2]}"
+        peak = one * terms * (2 * layers + 1)
+        rows.append(
+            _row(
+                f"MiB, parts {name}",
+                f"{peak:.1f}",
+                detail=f"{one * terms * layers:.1f} once made ({shape}); `measure` holds {one * terms:.1f}",
+                value=peak,
+            )
+        )
+    return rows
+
+
+def _count(model) -> str:
+    number = sum(p.numel() for p in model.parameters())
+    for size, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return str(number)
+
+
+def _where(model) -> str:
+    stored = sum(p.nbytes for p in model.parameters()) / 2**20
+    return f"{str(model.dtype).removeprefix('torch.')} on {model.device}, {stored:.1f} MiB"
