@@ -12,29 +12,34 @@ import pytest
 from nbclient import NotebookClient
 
 from addends.runs import tables
+from tests.decomposition import small_models
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOY = str(ROOT / "data" / "toy")
 
 
+def notebook(prefix: str) -> Path:
+    """The notebook whose name begins so: by name, for a new one moves the others' places."""
+    (path,) = [path for path in NOTEBOOKS if path.stem.startswith(prefix)]
+    return path
+
+
 def run(path: Path, **parameters) -> nbformat.NotebookNode:
     """Execute a notebook with some of its parameters replaced, as by a reader who edits the first code cell."""
-    notebook = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    content = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
     for name in parameters:
         assert f"{name} = " in cell.source, f"{path.name} has no parameter {name}"
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    return notebook
+    NotebookClient(content, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    return content
 
 
-def glued(notebook: nbformat.NotebookNode) -> dict:
+def glued(content: nbformat.NotebookNode) -> dict:
     """What the notebook glued, by name: {name: text}."""
     found = {}
-    for cell in notebook.cells:
+    for cell in content.cells:
         for output in cell.get("outputs", []):
             name = output.get("metadata", {}).get("scrapbook", {}).get("name")
             if name:
@@ -51,19 +56,48 @@ def other_model(tmp_path_factory, make_marian, tokenizer):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def other_family(tmp_path_factory, tokenizer):
+    """A T5: norms without means, no biases, relative positions, a scaled output."""
+    folder = tmp_path_factory.mktemp("models") / "t5"
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    symbols = {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
+    small_models.make("t5", vocab_size=len(tokenizer), **symbols).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.mark.slow
 def test_one_sentence_of_another_model(other_model):
-    found = glued(run(NOTEBOOKS[0], model_name=other_model, source="la maison est grande"))
+    found = glued(run(notebook("01_"), model_name=other_model, source="la maison est grande"))
     assert float(found["error32"].strip("'")) < 1e-6
     assert float(found["error64"].strip("'")) < 1e-12
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["marian", "t5"])
+def test_one_sentence_of_another_model_by_token(family, other_model, other_family):
+    """Of a Marian with four layers; and of a T5, whose encoder has no biases that could go to the constants."""
+    model_name = other_model if family == "marian" else other_family
+    found = glued(run(notebook("05_"), model_name=model_name, source="la maison est grande"))
+    ratio = float(found["ratio"])
+    assert float(found["error32"].strip("'")) < 1e-6 * max(1, ratio)
+    assert float(found["error64"].strip("'")) < 1e-12
+    assert sum(float(found[f"share_{term}"]) for term in "STC") == pytest.approx(1, abs=1e-5)
+    assert 0 <= int(found["same"]) <= int(found["rows"])
+    assert 0 <= float(found["odd_weight"]) <= 1
+    assert float(found["lead"]) == pytest.approx(float(found["model_lead"]), abs=1e-4)
+    assert (float(found["to_constant"].strip("'")) == 0) == (family == "t5")
+
+
+@pytest.mark.slow
 def test_indicators_of_another_model_and_other_runs(other_model):
     sentences = {"sources": ["il pleut"] * 3, "targets": ["it rains"] * 3}
-    found = glued(run(NOTEBOOKS[1], data=TOY, model_name=other_model, **sentences))
+    found = glued(run(notebook("02_"), data=TOY, model_name=other_model, **sentences))
     assert found["runs"] == "3"
     assert found["sentences"] == "100"
+    assert found["top_token"].strip("'")[0] in "STC"
+    assert found["shared"].count(",") == 2  # the letters S, T and C, which both methods use
 
 
 @pytest.mark.slow
@@ -73,15 +107,26 @@ def test_indicators_of_a_table_that_holds_the_reference_alone(tmp_path, other_mo
     final = measured[(measured["target"] == "reference") & (measured["checkpoint"] == measured["checkpoint"].max())]
     tables.write(final, tmp_path / "measurements.parquet", "measurements")
     found = glued(
-        run(NOTEBOOKS[1], data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+        run(notebook("02_"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
     )
     assert "do not hold" in found["whose"]
 
 
 @pytest.mark.slow
+def test_indicators_of_a_table_that_holds_one_method_alone(tmp_path, other_model):
+    measured = tables.read_suite(TOY, "measurements")
+    tables.write(measured[measured["by"] == "sublayer"], tmp_path / "measurements.parquet", "measurements")
+    found = glued(
+        run(notebook("02_"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+    )
+    assert "none" in found["top_token"]
+    assert "one method only" in found["shared"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
 def test_quality_of_other_runs(parameters):
-    found = glued(run(NOTEBOOKS[2], **parameters))
+    found = glued(run(notebook("03_"), **parameters))
     assert found["runs"] == "3"
     assert 0 <= float(found["size_rho_differences"]) <= 1
 
@@ -89,7 +134,7 @@ def test_quality_of_other_runs(parameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "distance"}])
 def test_split_of_other_runs(parameters):
-    found = glued(run(NOTEBOOKS[3], **parameters))
+    found = glued(run(notebook("04_"), **parameters))
     shares = [float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")]
     assert sum(shares) == pytest.approx(1, abs=1e-6)
     for name, share in zip(("run", "sentence", "rest"), shares, strict=True):
@@ -98,11 +143,10 @@ def test_split_of_other_runs(parameters):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_figures_have_captions_and_alt_text_and_cells_are_short(path):
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
+    for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15
-            if "plots." in cell.source:
+            if any(drawing in cell.source for drawing in ("plots.", "heatmap.", "subplots(")):
                 mystnb = cell.metadata["mystnb"]
                 assert len(mystnb["figure"]["caption"]) > 20
                 assert len(mystnb["image"]["alt"]) > 20
