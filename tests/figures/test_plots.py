@@ -78,6 +78,13 @@ def test_the_same_letters_are_named_by_their_method(ax, crossed):
     assert names == set(style.TERM_NAMES["token"].values())
 
 
+@pytest.mark.parametrize("by", ["sublayer", "token"])
+def test_a_single_stacks_terms_have_names_too(ax, crossed, by):
+    expected = style.SINGLE_STACK_NAMES[by]
+    plots.over_layers(crossed[crossed["term"].isin(expected)], "importance", ax=ax)
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == set(expected.values())
+
+
 def test_over_layers_draws_the_mean_of_the_runs_and_each_run(ax, crossed):
     plots.over_layers(crossed, "importance", ax=ax)
     drawn = [tuple(np.round(line.get_ydata(), 9)) for line in ax.lines if len(line.get_xdata()) == 3]

@@ -60,17 +60,17 @@ def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
 
 
 def _words(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
-    """Tokens as a reader can read them: the marks of a word's beginning go, bytes become text where they are some."""
-    tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
+    """Tokens as a reader can read them: without the mark of a word's beginning, bytes as the letters they spell.
+
+    A token that is a blank alone is "▁"; of one that ends inside a character, that character is "\ufffd".
+    """
     special = set(tokenizer.all_special_tokens)
-    return tuple(
-        token if token in special else _readable(tokenizer, token) for token in (str(token) for token in tokens)
-    )
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids.tolist())]
+    return tuple(token if token in special else _readable(tokenizer, token) for token in tokens)
 
 
 def _readable(tokenizer, token: str) -> str:
-    text = token.replace("▁", "").strip()  # SentencePiece's mark
-    if "Ġ" in text or not text.isascii():  # byte-level tokens spell bytes in letters of their own
-        decoded = tokenizer.convert_tokens_to_string([token]).strip()
-        text = decoded if decoded and "\ufffd" not in decoded else text
-    return text.replace("Ġ", "") or token
+    text = token.replace("▁", "")  # SentencePiece's mark
+    if not text.isascii():  # GPT-2's kind spells each byte, the blank too, in a letter of its own
+        text = tokenizer.convert_tokens_to_string([text])
+    return text.strip() or "▁"

@@ -44,14 +44,13 @@ def _token_id(tokenizer, side: str, language: str) -> int:
             f"{side}={language!r}: a {type(tokenizer).__name__} has no languages to choose from. Leave it out (None); "
             "models that are told their task in words want it in the source, as T5 does."
         )
-    # M2M100 writes the token of "fr" as "__fr__"; elsewhere the language is its own token.
-    spelled = getattr(tokenizer, "lang_code_to_token", {})
-    token = spelled.get(language, language)
-    known = [*spelled] or list(tokenizer.all_special_tokens)
-    if (spelled and language not in spelled) or token not in tokenizer.all_special_tokens:
-        near = difflib.get_close_matches(language, known, n=5, cutoff=0.3)
+    # M2M100 writes the token of "fr" as "__fr__"; elsewhere a language is its own token, among the special ones.
+    spelled = getattr(tokenizer, "lang_code_to_token", None)
+    spelled = spelled or {token: token for token in tokenizer.all_special_tokens if not token.startswith("<")}
+    if language not in spelled:
+        near = difflib.get_close_matches(language, spelled, n=5, cutoff=0.3)
         raise InputError(
             f"{side}={language!r} is no language of this {type(tokenizer).__name__}. Nearest: "
-            f"{near or sorted(known)[:8]}."
+            f"{near or sorted(spelled)[:8]}."
         )
-    return tokenizer.convert_tokens_to_ids(token)
+    return tokenizer.convert_tokens_to_ids(spelled[language])

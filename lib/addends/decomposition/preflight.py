@@ -102,13 +102,13 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 def _failed(check: str, error: Exception, result: str = "no") -> dict:
     if isinstance(error, AddendsError):
         return _row(check, result, False, str(error))
-    first = (str(error).splitlines() or [""])[0]
+    first = (str(error).splitlines() or ["no message"])[0].rstrip(".")
     return _row(
         check,
         result,
         False,
-        f"{type(error).__name__}: {first} This error is not addends' own. Run the model on these sentences without "
-        "addends; if that works, its row of the architectures table does not describe it.",
+        f"{type(error).__name__}: {first}. Does the model run on these sentences without addends? If so, its row of "
+        "the architectures table does not describe it, or addends does not foresee what it does.",
     )
 
 

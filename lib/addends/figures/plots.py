@@ -9,7 +9,15 @@ import pandas as pd
 import seaborn as sns
 
 from addends.errors import InputError
-from addends.figures.style import INDICATOR_LABELS, METRIC_LABELS, SERIES_COLOURS, TERM_NAMES, in_order, term_palette
+from addends.figures.style import (
+    INDICATOR_LABELS,
+    METRIC_LABELS,
+    SERIES_COLOURS,
+    SINGLE_STACK_NAMES,
+    TERM_NAMES,
+    in_order,
+    term_palette,
+)
 
 
 def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes | None = None) -> plt.Axes:
@@ -171,7 +179,7 @@ def _rows(data: pd.DataFrame, y: str) -> list:
 
 def _names(terms: Sequence[str]) -> dict[str, str]:
     """Full names: those of the method that has exactly these terms, else the letters."""
-    for names in TERM_NAMES.values():
+    for names in (*TERM_NAMES.values(), *SINGLE_STACK_NAMES.values()):
         if set(terms) == set(names):
             return {term: names[term] for term in terms}
     return {term: term for term in terms}

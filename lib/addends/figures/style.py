@@ -24,6 +24,12 @@ TERM_NAMES = {
     "token": {"S": "S: source tokens", "T": "T: target tokens", "C": "C: constants"},
 }
 
+# Encoders and decoder-only models have no S: they read their own tokens alone.
+SINGLE_STACK_NAMES = {
+    "sublayer": {term: name for term, name in TERM_NAMES["sublayer"].items() if term != "S"},
+    "token": {"T": "T: tokens read", "C": "C: constants"},
+}
+
 # Neutral colours for what is no term: runs, components of variance.
 SERIES_COLOURS = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE")
 
