@@ -89,8 +89,8 @@ def test_one_source_tokens_part_is_what_leaving_out_the_others_leaves():
     parts = split_by_token(states, "each")
 
     def added(sublayer, read, source):
-        vectors = torch.zeros_like(read)
-        linearised.add_written(vectors, sublayer, read, "frozen", source=source)
+        vectors, spans = torch.zeros_like(read), [(0, read.shape[2])]
+        linearised.add_written(vectors, spans, sublayer, read, "frozen", source=source)
         return vectors
 
     bias = added(cross, read, source=(torch.zeros_like(states[None]), to))

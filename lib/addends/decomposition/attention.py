@@ -28,7 +28,8 @@ _ACTIVE: ContextVar[dict | None] = ContextVar("addends_active_capture", default=
 def recorded_weights(base: nn.Module, records: dict) -> Iterator[None]:
     """Within the block, each module of ``records`` writes its weights to its record's attribute ``weights``.
 
-    ``records`` maps attention modules to records; other modules attend by torch's own kernel. Weights are of shape (sentence, head, position, read position).
+    ``records`` maps attention modules to records; other modules attend by torch's own kernel. Weights are of shape
+    (sentence, head, position, read position).
     """
     configs = {id(module.config): module.config for module in base.modules() if hasattr(module, "config")}.values()
     before = [(config, config._attn_implementation) for config in configs]

@@ -109,7 +109,7 @@ def decompose(
     heads : bool
         By sublayer, one term a layer and head in place of T and of S: "T2.0" is what the first head of layer 2 wrote.
     chunk : int, optional
-        By token, how many terms go through a sublayer at once; by default as many as fit a quarter of a gigabyte.
+        By token, how many terms go through a sublayer at once; by default as many as fit 16 MiB inside it.
 
     Returns
     -------

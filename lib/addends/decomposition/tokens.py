@@ -36,6 +36,7 @@ import torch
 
 from addends.decomposition.capture import Capture, StackRecord
 from addends.decomposition.linearised import add_written
+from addends.decomposition.spans import EMPTY, Span
 from addends.errors import InputError
 
 GATES = ("frozen", "tangent")
@@ -87,22 +88,22 @@ def propagate(
     every = own.new_zeros((len(terms), *own.shape[1:]))
     vectors = every[:-1] if subtract else every
     vectors[sources : sources + len(own)] = own
-    source = None  # the encoder's states as one part, the first term
-    if record.encoder_states is not None and (tokens == "each" or through_encoder):
-        parts = split_by_token(record.encoder_states, tokens)
-        to = torch.arange(len(parts), device=parts.device)
-        if through_encoder and subtract:
+    spans = [EMPTY] * sources + spans_of(own, tokens)
+    source = record.encoder_states if tokens == "each" else None
+    if through_encoder:
+        if subtract:
             raise InputError("subtract=True leaves out the constant, which through_encoder=True needs.")
-        if through_encoder:
-            parts = split_by_token(_input(record.encoder), tokens)
-            parts = torch.cat([parts, torch.zeros_like(parts[:1])])
-            parts = deque(_carried(record.encoder, parts, centering, gate, chunk), maxlen=1).pop()  # the last layer's
-            to = torch.cat([to, to.new_tensor([len(terms) - 1])])  # the encoder's constant joins the decoder's
-        source = (parts, to)
+        parts = split_by_token(_input(record.encoder), tokens)
+        inside = spans_of(parts, tokens)
+        parts = torch.cat([parts, torch.zeros_like(parts[:1])])
+        layers = _carried(record.encoder, parts, inside, centering, gate, chunk)
+        parts = deque(layers, maxlen=1).pop()  # the last layer's
+        # The encoder's constant joins the decoder's.
+        source = (parts, torch.tensor([*range(sources), len(terms) - 1], device=parts.device))
     if not subtract:
-        yield from _carried(record.main, vectors, centering, gate, chunk, source)
+        yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
         return
-    others = _carried(record.main, vectors, centering, gate, chunk, source, with_constant=False)
+    others = _carried(record.main, vectors, spans, centering, gate, chunk, source, with_constant=False)
     for vectors, state in zip(others, record.main.states, strict=True):
         torch.sub(state, vectors.sum(dim=0), out=every[-1])
         yield every
@@ -117,6 +118,11 @@ def split_by_token(states: torch.Tensor, tokens: str) -> torch.Tensor:
     return places[:, None, :, None] * states[None]  # (term, sentence, position, dim)
 
 
+def spans_of(terms: torch.Tensor, tokens: str) -> list[Span]:
+    """Where the terms that `split_by_token` makes can be other than zero."""
+    return [(0, terms.shape[2])] if tokens == "grouped" else [(place, place + 1) for place in range(len(terms))]
+
+
 def _input(record: StackRecord) -> torch.Tensor:
     """The first layer's input, in front of the embedding norm where there is one."""
     return record.states[0] if record.embedding_norm is None else record.embedding_norm.read
@@ -125,14 +131,19 @@ def _input(record: StackRecord) -> torch.Tensor:
 def _carried(
     record: StackRecord,
     vectors: torch.Tensor,
+    spans: list[Span],
     centering: str,
     gate: str,
     chunk: int | None,
-    source: tuple[torch.Tensor, torch.Tensor] | None = None,
+    source: tuple[torch.Tensor, torch.Tensor] | torch.Tensor | None = None,
     with_constant: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer."""
+    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer.
+
+    ``spans`` are those of all terms but the constant, which biases and means fill everywhere.
+    """
     constant = len(vectors) - 1 if with_constant else None
+    spans = [*spans, (0, vectors.shape[2])] if with_constant else list(spans)
     if record.embedding_norm is not None:
         record.embedding_norm.of_sum(vectors, constant, centering, in_place=True)
     yield vectors
@@ -142,7 +153,7 @@ def _carried(
             read = vectors if start is None else start
             if record.stack.norm == "pre":
                 read = sublayer.norm.of_sum(read, constant, centering)
-            add_written(vectors, sublayer, read, gate, chunk, source, constant)
+            add_written(vectors, spans, sublayer, read, gate, chunk, source, constant)
             del read  # many terms are large: keep no more of them alive than are needed
             if record.stack.norm == "post":
                 sublayer.norm.of_sum(vectors, constant, centering, in_place=True)
