@@ -27,7 +27,7 @@ class Scale:
 
 SCALES = {
     "importance": Scale(INDICATOR_LABELS["importance"], signed=True),
-    "difference": Scale("difference of importances (share of squared norm)", signed=True),
+    "difference": Scale("difference (share of squared norm)", signed=True),
     "cosine": Scale(INDICATOR_LABELS["cosine"], signed=True),
     "norm_ratio": Scale(INDICATOR_LABELS["norm_ratio"], signed=False),
     "distance": Scale(INDICATOR_LABELS["distance"], signed=False),
