@@ -123,7 +123,17 @@ def test_a_fault_that_hides_in_rounding_is_found_in_float64(tokenizer):
     assert without.loc["exact by token, float64", "result"] == "not tried"
     assert "float64=True" in without.loc["exact by token, float64", "detail"]
     assert without.loc["exact by token, float64", "passed"] is not False
-    assert without.loc["supported", "result"] == "yes"  # as far as bfloat16 can tell
+    assert without.loc["supported", "result"] == "yes"
+    assert "decided in bfloat16" in without.loc["supported", "detail"]
+
+
+def test_a_model_that_rounds_too_much_is_supported_but_not_in_its_own_type(tokenizer, monkeypatch):
+    monkeypatch.setitem(BOUNDS, torch.bfloat16, 1e-5)
+    table = checked(fitting("gpt2", tokenizer, torch.bfloat16), tokenizer)
+    assert not table.loc["exact by sublayer, bfloat16", "passed"]
+    assert table.loc["supported", "result"] == "yes"
+    assert "decided in float64" in table.loc["supported", "detail"]
+    assert "see the row 'exact by sublayer, bfloat16'" in table.loc["supported", "detail"]
 
 
 def test_a_large_copy_is_made_only_when_asked_for(tokenizer, monkeypatch):
@@ -139,7 +149,7 @@ def test_an_inexact_model_is_a_row_with_the_layer_and_the_gap(tokenizer):
     model.encoder.layer[0].register_forward_hook(lambda _module, _inputs, output: 1.5 * output)
     table = checked(model, tokenizer)
     assert table.loc["supported", "result"] == "no"
-    assert "exact by sublayer" in table.loc["supported", "detail"]
+    assert table.loc["supported", "detail"] == "See the row 'exact by sublayer, float64'."
     for by in METHODS:
         row = table.loc[f"exact by {by}, float32"]
         assert not row["passed"]

@@ -71,23 +71,25 @@ def preflight(
     try:
         row = architecture_of(model.config)
     except AddendsError as error:
-        return _table([_verdict([_failed("family", error)]), _failed("family", error), size])
+        failed = _failed("family", error)
+        return _table([_unsupported(failed), failed, size])
     rows = [_family(row), size]
     try:
         batch = encode_or_translate(model, tokenizer, sources, targets, **(translation or {}))
     except Exception as error:  # whatever it is, by a tokenizer or a model of any making: the reader is to see it
-        return _table([_verdict([_failed("sentences", error)]), *rows, _failed("sentences", error)])
+        failed = _failed("sentences", error)
+        return _table([_unsupported(failed), *rows, failed])
     rows.append(_sentences(model, batch))
     try:
         record = capture(model, batch)
     except Exception as error:
-        return _table([_verdict([_failed("forward pass", error)]), *rows, _failed("forward pass", error)])
+        failed = _failed("forward pass", error)
+        return _table([_unsupported(failed), *rows, failed])
     rows += _shape(record)
     own = [_exact(model, batch, by) for by in METHODS]
-    decisive = own if model.dtype == torch.float64 else _in_float64(model, batch, float64)
-    rows += own if decisive is own else [*own, *decisive]
-    decided = decisive if any(row["passed"] is not None for row in decisive) else own
-    return _table([_verdict(decided, row), *rows, *_seconds(model, batch, record.row), *_memory(record, batch)])
+    wide = [] if model.dtype == torch.float64 else _in_float64(model, batch, float64)
+    verdict = _verdict(row, own, wide)
+    return _table([verdict, *rows, *own, *wide, *_seconds(model, batch, record.row), *_memory(record, batch)])
 
 
 def _row(check: str, result: str, passed: bool | None = None, detail: str = "", value=None, limit=None) -> dict:
@@ -112,15 +114,23 @@ def _failed(check: str, error: Exception, result: str = "no") -> dict:
     )
 
 
-def _verdict(decisive: list[dict], row: Architecture | None = None) -> dict:
-    """The first row: supported or not, and why."""
-    bad = [each for each in decisive if not each["passed"]]
-    if bad:
-        return _row("supported", "no", False, f"See the row {bad[0]['check']!r}.")
-    by = " and ".join(METHODS)
-    return _row(
-        "supported", "yes", True, f"On its own weights the parts sum to the states, by {by}; row {row.model_type!r}."
-    )
+def _unsupported(failed: dict) -> dict:
+    return _row("supported", "no", False, f"See the row {failed['check']!r}.")
+
+
+def _verdict(row: Architecture, own: list[dict], wide: list[dict]) -> dict:
+    """The first row: supported or not. Float64 decides where it was tried, else the type that the model is in."""
+    tried = [each for each in wide if each["passed"] is not None]
+    decisive = tried or own
+    for each in decisive:
+        if not each["passed"]:
+            return _unsupported(each)
+    decided = decisive[0]["check"].rpartition(", ")[2]
+    detail = f"Row {row.model_type!r}: the parts sum to the states on the model's own weights, decided in {decided}."
+    refused = [each["check"] for each in own if not each["passed"]]
+    if refused:
+        detail += f" In its own type `decompose` refuses it: see the row {refused[0]!r}."
+    return _row("supported", "yes", True, detail)
 
 
 def _family(row: Architecture) -> dict:
