@@ -39,7 +39,7 @@ OWN := $(ENVIRONMENT)/.addends-made
 export PATH := $(BIN):$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help env book test lab lint toy european figure clean
+.PHONY: help env book test lab lint bench toy european figure clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +118,11 @@ lab: $(INSTALLED)  ## Open JupyterLab on notebooks/
 
 lint: $(INSTALLED)  ## Check style: ruff, stripped notebooks, YAML (the same hooks as pre-commit)
 	"$(BIN)/python" -m pre_commit run --all-files --show-diff-on-failure
+
+# Ratios to a plain forward pass, and memory. Let nothing else run meanwhile.
+bench: $(INSTALLED)  ## Measure speed and memory anew, for the book's page on performance (10 minutes on a quiet machine)
+	"$(BIN)/python" tests/benchmarks/bench_decomposition.py --output data/performance
+	"$(BIN)/python" tests/benchmarks/bench_measure.py --output data/performance
 
 # Runs. One whose tables are in data/ is left alone, one that was cut off goes on; checkpoints are in runs/.
 JOBS ?= 2
