@@ -58,11 +58,10 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
         return mixed.transpose(1, 2).contiguous(), None  # (sentence, position, head, dim)
     # Half precision is widened: neither long products nor masked scores, the lowest numbers there are, may overflow.
-    scores = widened(query) @ widened(key).transpose(2, 3) * scaling  # (sentence, head, position, read position)
-    if position_bias is not None:
-        scores = scores + widened(position_bias)
-    if attention_mask is not None:
-        scores = scores + widened(attention_mask)
+    scores = (widened(query) @ widened(key).transpose(2, 3)).mul_(scaling)  # (sentence, head, position, read position)
+    for bias in (position_bias, attention_mask):
+        if bias is not None:
+            scores.add_(widened(bias))
     weights = record.weights = scores.softmax(dim=-1).to(value.dtype)
     return (weights @ value).transpose(1, 2).contiguous(), weights  # (sentence, position, head, dim)
 

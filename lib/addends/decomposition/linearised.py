@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 
 from addends.decomposition.architectures import Attention
 from addends.decomposition.capture import Sublayer
-from addends.decomposition.spans import Span, reach, reached, runs, union
+from addends.decomposition.spans import EMPTY, Span, reach, reached, runs, union
 from addends.decomposition.sublayers import constant_output, written
 from addends.decomposition.weights import linear_map, value_map
 
@@ -52,12 +52,13 @@ def add_written(
     constant : int or None
         The index of the constant term, the last; None leaves out what goes there.
     """
-    bias = constant_output(sublayer)
+    whole = isinstance(sublayer.place, Attention) and sublayer.place.reads == "encoder" and source is None
+    bias = constant_output(sublayer) if whole or constant is not None else None
     if not isinstance(sublayer.place, Attention):
         _add_feed_forward(vectors, spans, sublayer, read, gate, chunk, with_constant=constant is not None)
     elif sublayer.place.reads != "encoder":
         _add_self_attention(vectors, spans, sublayer, read, chunk)
-    elif source is None:
+    elif whole:
         vectors[0].add_(written(sublayer, bias))
         spans[0] = (0, vectors.shape[2])
     else:
@@ -69,9 +70,10 @@ def add_written(
 def _add_self_attention(
     vectors: torch.Tensor, spans: list[Span], sublayer: Sublayer, read: torch.Tensor, chunk: int | None
 ) -> None:
-    weight, reads = linear_map(sublayer.modules["output"])[0], reach(sublayer.weights)
+    weight, everywhere = linear_map(sublayer.modules["output"])[0], (0, read.shape[2])
+    reads = None if all(span in (EMPTY, everywhere) for span in spans) else reach(sublayer.weights)
     for terms, span in runs(spans, _positions(read), chunk):
-        to = reached(reads, span)
+        to = everywhere if reads is None else reached(reads, span)
         mixed = _mixed(sublayer, read[terms, :, slice(*span)], span, to)
         _add_product(vectors[terms, :, slice(*to)], mixed, weight)
         spans[terms] = [union(span, to)] * len(spans[terms])
