@@ -174,7 +174,10 @@ class Elimination:
                     continue
                 shape = (stop - begin, len(kinds))
                 adder = sparse.csr_array((weight[kinds], np.arange(len(kinds)), starts), shape)
-                parts += [(adder @ rows).toarray(), np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1])]
+                parts += [
+                    (adder @ rows).toarray(),
+                    np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1]),
+                ]
             yield parts[0], parts[2], parts[1], parts[3]
 
 

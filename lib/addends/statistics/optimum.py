@@ -44,7 +44,9 @@ class Template:
 
     def __init__(self, widths: list[int]):
         self.widths = widths
-        self.places = [(t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)]
+        self.places = [
+            (t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)
+        ]
         self.diagonal = np.array([row == column for _, row, column in self.places])
         self.columns = {
             number: np.array([n for n, (u, _, c) in enumerate(self.places) if (u, c) == (t, column)])
