@@ -24,12 +24,19 @@ _FUNCTIONS = {name: getattr(np, name) for name in ("log", "log1p", "log2", "log1
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """A random term resolved: the columns that get a coefficient in each level, (row, column), and their names."""
+    """A random term resolved: its grouping factor, and the columns that get a coefficient in each level."""
 
     grouping: Grouping
-    names: tuple[str, ...]
-    columns: np.ndarray
-    read: Matrix
+    matrix: Matrix
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.matrix.names
+
+    @property
+    def columns(self) -> np.ndarray:
+        """(row, column)"""
+        return self.matrix.columns
 
     @property
     def intercept_only(self) -> bool:
@@ -126,12 +133,7 @@ def design(formula: Formula, data: pd.DataFrame) -> Design:
     for term in formula.random:
         if term.group not in groupings:
             groupings[term.group] = grouping(term.factors, table, where)
-    effects = tuple(
-        Effects(
-            groupings[term.group], matrices[term.slopes].names, matrices[term.slopes].columns, matrices[term.slopes]
-        )
-        for term in formula.random
-    )
+    effects = tuple(Effects(groupings[term.group], matrices[term.slopes]) for term in formula.random)
     refuse_indistinct(formula.random, effects, len(outcome), where)
     refuse_dependent(fixed, where)
     return Design(formula, outcome, fixed, effects)

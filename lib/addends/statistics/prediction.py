@@ -34,7 +34,7 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
         fixed, columns = design.fixed.columns, [effects.columns for effects in design.effects]
         codes = [effects.grouping.codes for effects in design.effects]
     else:
-        used = [name for effects in design.effects for name in (*effects.read.variables, *effects.grouping.factors)]
+        used = [name for effects in design.effects for name in (*effects.matrix.variables, *effects.grouping.factors)]
         names = dict.fromkeys([*design.fixed.variables, *(used if random else [])])
         require_columns(newdata, names, "predict")
         for name in names:
@@ -49,7 +49,7 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
                 )
         fixed = design.fixed.again(newdata)
         if random:
-            columns = [effects.read.again(newdata) for effects in design.effects]
+            columns = [effects.matrix.again(newdata) for effects in design.effects]
             codes = [_codes(effects.grouping, newdata) for effects in design.effects]
     values = fixed @ fit.params.to_numpy()
     if random:

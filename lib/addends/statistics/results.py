@@ -236,11 +236,8 @@ class MixedFit:
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT converged"
         rows = self.vcomp[self.vcomp["term2"].isna()]
-        slopes = [
-            "" if row.term == "Intercept" or row.group == "Residual" else f" {row.term}" for row in rows.itertuples()
-        ]
-        pairs = zip(rows.itertuples(), slopes, strict=True)
-        spread = ", ".join(f"{row.group}{slope} {row.sd:.3g}" for row, slope in pairs)
+        slopes = (" " + rows["term"]).where(~rows["term"].isin(["Intercept", None, np.nan]), "")
+        spread = ", ".join(f"{name} {sd:.3g}" for name, sd in zip(rows["group"] + slopes, rows["sd"], strict=True))
         at_zero = ", boundary" if self.boundary else ""
         return f"<MixedFit {self.formula!r}: {self.nobs} observations, SDs: {spread}{at_zero}{state}>"
 
