@@ -42,8 +42,8 @@ def profile_intervals(fit: MixedFit, level: float = 0.95, method: str = "auto") 
     -------
     DataFrame
         quantity ("sd" or "share"), group, term (missing for the residual), estimate, lower, upper, levels (of the
-        group, missing for the residual), method, boundary (the estimate is at zero: its upper limit says how large it may
-        be).
+        group, missing for the residual), method, boundary (the estimate is at zero: its upper limit says how large it
+        may be).
         A profile of few levels is still too narrow: at 3 runs expect less than its nominal coverage.
 
     Raises
