@@ -180,7 +180,12 @@ def _matrix(text: str, variables: tuple[str, ...], table: pd.DataFrame, where: s
         raise InputError(f"{where}: {text!r} leaves no column; name a predictor, or leave the intercept in.")
     names = []
     for key, term in common.terms.items():
-        names.extend([str(label) for label in term.labels] if term.labels is not None else [str(key)])
+        labels = [str(key)] if term.labels is None else [str(label) for label in term.labels]
+        if not labels:  # a category of one level: formulae leaves it out and says nothing
+            raise InputError(
+                f"{where}: {str(key)!r} is constant or a linear combination of ['Intercept']; take one of them out."
+            )
+        names.extend(labels)
     unusable = ~np.isfinite(values)
     if unusable.any():
         name = names[int(np.flatnonzero(unusable.any(axis=0))[0])]
