@@ -35,7 +35,7 @@ def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tupl
 
 
 def _off_zero(objective: Callable, point: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """The best of the points that leave one zero, where that is better; zero is stationary, and a search stays there."""
+    """The best of the points that leave one zero: zero is stationary, and a search that ends there stays there."""
     moved = [point]
     for place in np.flatnonzero((lower == 0) & (point < 1e-3)):
         for size in (0.03, 0.1, 0.3):
@@ -47,8 +47,8 @@ def _off_zero(objective: Callable, point: np.ndarray, lower: np.ndarray) -> np.n
 class Profile:
     """-2 log L with a quantity held, minimised over the rest.
 
-    Each search starts beside the place where the nearest one ended, not at it: a variance at zero is a stationary point,
-    and need not stay the best when something else is held. A second one starts from all of them well off zero.
+    Each search starts beside the place where the nearest one ended, not at it: a variance at zero is a stationary
+    point, and need not stay the best when something else is held. A second one starts with all of them well off zero.
     """
 
     def __init__(self, objective: Callable, estimate: float, start: np.ndarray, lower: np.ndarray):
