@@ -14,7 +14,7 @@ CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"
 @pytest.fixture(scope="module")
 def unbalanced():
     data = simulate(runs=5, sentences=12, seed=4, slope=0.4, repeats=2, interaction=1.5)
-    return data.sample(n=100, random_state=1).reset_index(drop=True)
+    return data.assign(x=data["x"] - 10).sample(n=100, random_state=1).reset_index(drop=True)
 
 
 @pytest.mark.parametrize("reml", [True, False])
