@@ -122,6 +122,16 @@ def test_at_the_boundary_the_lower_limit_is_zero_and_the_upper_one_is_not():
     assert (exact.loc[exact["group"] == "run", ["estimate", "lower"]] == 0).all(axis=None)
 
 
+def test_shares_close_to_the_whole_have_limits_too():
+    data = simulate(runs=6, sentences=4, sds=(1.0, 0.0, 1e-3), repeats=3)
+    data["y"] -= 0.2 * data["x"]
+    table = mixed.fit("y ~ 1 + (1 | run)", data).profile_intervals()
+    shares = table[table["quantity"] == "share"]
+    # With one random term the two shares are one number.
+    np.testing.assert_allclose(1 - shares["lower"].iloc[0], shares["upper"].iloc[1], rtol=1e-3)
+    np.testing.assert_allclose(1 - shares["upper"].iloc[0], shares["lower"].iloc[1], rtol=1e-3)
+
+
 def test_a_wider_level_is_wider(unbalanced):
     fit = mixed.fit(CROSSED, unbalanced)
     narrow, wide = (fit.profile_intervals(level) for level in (0.5, 0.99))

@@ -139,5 +139,7 @@ def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
         return found, slopes[free] + by_held
 
     shares = np.append(theta**2, 1) / (1 + theta @ theta)
-    objective = residual_held if held is None else component_held
-    return Profile(objective, shares[-1 if held is None else held], theta[free], np.zeros(len(free)))
+    if held is None:
+        direction = theta.clip(min=1e-2 * max(theta.max(), 1e-2))
+        return Profile(residual_held, shares[-1], direction / np.linalg.norm(direction), np.zeros(len(free)))
+    return Profile(component_held, shares[held], theta[free], np.zeros(len(free)))
