@@ -49,6 +49,15 @@ def test_the_spread_has_closed_limits_where_all_estimates_are_equally_known():
     assert found["lower"] < b.mean() == found["mean"] < found["upper"]
 
 
+def test_equality_is_tested_on_the_differences():
+    """Any two contrasts of three estimates, with the covariance that theirs gives them, say the same."""
+    b, v = np.array([1.0, 2.0, 4.0]), np.array([[0.2, 0.1, 0.0], [0.1, 0.9, -0.2], [0.0, -0.2, 0.4]])
+    contrasts = np.array([[1, -1, 0], [1, 1, -2]])
+    differences = contrasts @ b
+    q = differences @ np.linalg.solve(contrasts @ v @ contrasts.T, differences)
+    assert slopes.heterogeneity(b, v)["p_equal"] == pytest.approx(stats.chi2.sf(q, 2))
+
+
 def test_what_all_estimates_have_in_common_does_not_count_as_agreement():
     """A covariance shared by all moves them together and leaves their differences as uncertain as before."""
     b = np.array([1.0, 2.0, 4.0])
