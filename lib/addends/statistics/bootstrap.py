@@ -49,7 +49,8 @@ def over_blocks(
     What the interval covers: other stretches of the same training that wander as this one did. What it does not: other
     runs (`spread.over_runs`), which differ by far more; and trends, which no resampling of blocks repeats, so that for
     ``rho`` and the other coefficients over distant pairs it is a measure of stability and not a confidence interval.
-    Blocks must be longer than neighbours resemble each other (after the trend), and there must be many of them.
+    Blocks must be longer than ``longest_lag`` and than neighbours resemble each other (after the trend), and there must
+    be many of them; too short ones understate the error.
 
     Parameters
     ----------

@@ -41,8 +41,9 @@ def over_runs(
     Returns
     -------
     DataFrame
-        One row a group and column of ``values``: ``by``, quantity (the column's name), runs (how many have it), missing, mean, smallest, largest,
-        sd_runs, sd_runs_low, sd_runs_high, level, same_sign (whether all runs have it and agree on its sign).
+        One row a group and column of ``values``: ``by``, quantity (the column's name), runs (how many have it),
+        missing, mean, smallest, largest, sd_runs, sd_runs_low, sd_runs_high, level, same_sign (whether all runs have it
+        and agree on its sign).
 
     Raises
     ------
