@@ -177,7 +177,7 @@ def _checked(
         longest = grids.map(len).max()
         raise InputError(
             f"{where}: the curves do not have the same checkpoints: {len(common)} are common to all, up to {longest} "
-            f"in one; more than the common ones have {listed(odd.index, 3)}. Pass grid='common' to keep the common ones."
+            f"in one; more than these have {listed(odd.index, 3)}. Pass grid='common' to keep the common ones."
         )
     if len(common) < FEWEST_CHECKPOINTS:
         raise InputError(f"{where}: the curves have {len(common)} checkpoint(s) in common; 2 or more are needed.")
