@@ -178,13 +178,17 @@ def test_bad_input(walks, change, arguments, message):
 
 
 @real
-@pytest.mark.parametrize(("by", "term", "layer"), [("sublayer", "S", 4), ("token", "T", 6)])
-def test_the_published_distances_are_reproduced(by, term, layer):
+@pytest.mark.parametrize(
+    ("version", "by", "term", "layer"),
+    [("first", "sublayer", "I", 3), ("final", "sublayer", "S", 4), ("final", "token", "T", 6)],
+)
+def test_the_published_distances_are_reproduced(version, by, term, layer):
     """All 15 pairs of runs, all four indicators. Tables hold float32, so seven digits can agree and no more."""
     from addends.runs import published
 
     trajectories = published.trajectories()
-    target = np.where(trajectories["run"].str.startswith("rus"), "reference", "own")
+    russian = trajectories["run"].str.startswith("rus") & (version == "final")
+    target = np.where(russian, "reference", "own")
     chosen = trajectories[(trajectories["target"] == target) & (trajectories["by"] == by)]
     chosen = chosen[(chosen["term"] == term) & (chosen["layer"] == layer)]
     values = ["importance", "cosine", "norm_ratio", "distance"]
@@ -192,10 +196,24 @@ def test_the_published_distances_are_reproduced(by, term, layer):
     found = between_runs(chosen, values, **settings)
     assert set(found["checkpoints"]) == {585}
     released = published.distances()
-    released = released[(released["version"] == "final") & (released["by"] == by) & (released["layer"] == layer)]
+    released = released[(released["version"] == version) & (released["by"] == by) & (released["layer"] == layer)]
     released = released[released["term"] == term].rename(columns={"indicator": "quantity"})
     released["pair"] = [frozenset(pair) for pair in zip(released["run"], released["other"], strict=True)]
     found["pair"] = [frozenset(pair) for pair in zip(found["run"], found["other"], strict=True)]
     both = found.merge(released, on=["pair", "quantity"], suffixes=("", "_released"))
     assert len(both) == 60
     np.testing.assert_allclose(both["distance"], both["distance_released"], rtol=2e-5)
+
+
+@real
+def test_the_published_normalized_distances_are_layer_6_alone():
+    from addends.runs import published
+
+    released = published.distances()
+    key = ["by", "run", "other", "indicator", "term"]
+    final = released[(released["version"] == "final") & (released["layer"] == 6)].set_index(key)["distance"]
+    by_indicator = final.groupby(["by", "indicator"])
+    expected = (final - by_indicator.transform("mean")) / by_indicator.transform("std")
+    normalized = released[(released["version"] == "normalized") & (released["layer"] > 0)]
+    for _, rows in normalized.groupby("layer"):
+        np.testing.assert_allclose(rows.set_index(key)["distance"], expected.loc[rows.set_index(key).index], atol=1e-12)
