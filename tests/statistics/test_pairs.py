@@ -239,6 +239,25 @@ RUNS = ["rus-eng-s0", "rus-eng-s1", "rus-eng-s2", "sla-eng", "ine-eng", "mul-eng
 
 
 @real
+def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reversed(published_pairs):
+    """Within three of their standard deviations, if the Russian runs are those that decompose the references."""
+    from addends.runs import published
+
+    released = published.correlations()
+    released = released[(released["level"] == "checkpoint") & (released["by"] == "sublayer")]
+    key = ["run", "layer", "term", "indicator", "metric"]
+    both = published_pairs.merge(released, on=key)
+    both["off"] = (-both["mean"] - both["rho"]) / both["std"]
+    russian = both["run"].str.startswith("rus")
+    as_released = both[both["target"] == np.where(russian, "reference", "own")]
+    assert len(as_released) == 6 * 5 * 4 * 3
+    assert as_released["off"].abs().max() < 3
+    assert as_released["off"].std() < 0.6  # a mean of ten samples: 1 / sqrt(10) if samples are all that differs
+    squared = (both["off"][russian] ** 2).groupby(both["target"]).mean()
+    assert squared["reference"] < 0.7 * squared["own"]
+
+
+@real
 def test_published_signs_are_the_reverse_of_the_true_ones(published_pairs):
     own = published_pairs[(published_pairs["target"] == "own") & (published_pairs["term"] == "S")]
     row = own[(own["indicator"] == "importance") & (own["metric"] == "bleu")].set_index("run").loc["rus-eng-s0"]

@@ -1,4 +1,8 @@
-"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?"""
+"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?
+
+The same question over all pairs of checkpoints is asked in `addends.statistics.pairs`, over blocks of one training in
+`bootstrap`, over runs in `spread`, over sentences in `sentence_level`.
+"""
 
 from __future__ import annotations
 
