@@ -1,4 +1,4 @@
-"""Two measures of how alike two sets of vectors are, whatever their rotation: aligned kernels, and the best rotation."""
+"""Two measures of how alike two sets of vectors are, however rotated: aligned kernels, and the best rotation."""
 
 from __future__ import annotations
 
