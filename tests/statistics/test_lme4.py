@@ -56,7 +56,7 @@ def fitted(name: str, reml: bool) -> mixed.MixedFit:
 
 
 def _group(name: str) -> str:
-    """The interaction of ``(1 | run/sentence)`` is "sentence:run" in lme4, that of ``(1 | run:sentence)`` as written."""
+    """The interaction of ``(1 | run/sentence)`` is "sentence:run" in lme4, "run:sentence" here."""
     return ":".join(sorted(name.split(":")))
 
 
