@@ -135,6 +135,14 @@ def test_figures_are_those_of_lme4(name, reml):
     assert too_large(found) == {}
 
 
+@pytest.mark.parametrize("name", [name for name, case in cases().items() if "profile" in case])
+def test_profile_intervals_are_those_of_lme4(name):
+    """lme4 profiles maximum likelihood, and finds the limits by a spline through its profile: to about 3 figures."""
+    found = fitted(name, False).profile_intervals(method="profile").query("quantity == 'sd'").set_index("group")
+    stored = pd.DataFrame(cases()[name]["profile"]).set_index("group").loc[found.index]
+    np.testing.assert_allclose(found[["lower", "upper"]], stored, rtol=1e-3)
+
+
 def test_the_cases_hold_what_they_are_named_for():
     """Slopes, correlations, an interaction, several factors, a boundary of each kind, missing and repeated cells."""
     found = {name: pd.DataFrame(case["reml"]["vcomp"]) for name, case in cases().items()}
