@@ -59,9 +59,13 @@ class Elimination:
         rows = sparse.hstack([dense_sums, sparse.csr_array(sums)], format="csr")  # (leaf, m): s_c
         order = np.argsort(kind, kind="stable")
         ends = np.cumsum(np.bincount(kind))
-        self.between = np.stack(
-            [_gram(rows[order[end - size : end]]) for end, size in zip(ends, np.bincount(kind), strict=True)]
-        )  # (kind, m, m): sum of s_c s_c'
+        groups = (rows[order[end - size : end]] for end, size in zip(ends, np.bincount(kind), strict=True))
+        # (kind, m, m): sum of s_c s_c'; where that would be too large, the rows themselves.
+        self.between = self.rows = None
+        if len(self.counts) * self.size**2 <= 8 * _ENTRIES:
+            self.between = np.stack([_gram(group) for group in groups])
+        else:
+            self.rows, self.kind = rows, kind
         if self.mid:
             parent = np.empty(len(counts), dtype="int64")
             parent[leaf] = mid  # (leaf,) -> mid level
@@ -82,13 +86,18 @@ class Elimination:
         marks = np.add.reduceat(key[pair_kind] * number.astype("uint64"), starts)  # equal counts, equal mark
         _, first, profile = np.unique(marks, return_index=True, return_inverse=True)
         members = np.bincount(profile)
-        worth = (held[first] ** 2 <= members) & (held[first] ** 2 * self.size**2 <= _ENTRIES)
-        self.profiles = []  # (kinds, numbers, levels, (kind, kind, m, m): sums of t t')
-        for one in np.flatnonzero(worth):
-            pairs = starts[profile == one][:, None] + np.arange(held[first[one]])  # (level, kind of this profile)
-            parts = [rows[column] for column in pairs.T]
-            products = np.array([[_gram(a, b) for b in parts] for a in parts])
-            self.profiles.append((pair_kind[pairs[0]], number[pairs[0]], len(pairs), products))
+        width = held[first]  # (profile,): kinds in it
+        worth = width**2 <= members
+        worth &= np.cumsum(np.where(worth, width**2, 0)) * self.size**2 <= 4 * _ENTRIES
+        self.profiles = []  # for each width: kinds (profile, kind), numbers (the same), levels, sums of t t'
+        for size in np.unique(width[worth]):
+            chosen = np.flatnonzero(worth & (width == size))
+            pairs = starts[first[chosen]][:, None] + np.arange(size)  # (profile, kind)
+            products = np.empty((len(chosen), size, size, self.size, self.size))
+            for one, which in enumerate(chosen):
+                parts = [rows[starts[profile == which] + column] for column in range(size)]
+                products[one] = [[_gram(a, b) for b in parts] for a in parts]
+            self.profiles.append((pair_kind[pairs], number[pairs], members[chosen], products))
         loose = ~worth[profile]
         chosen = np.flatnonzero(loose[level])
         self.loose, self.loose_kind, self.loose_number = rows[chosen], pair_kind[chosen], number[chosen]
@@ -97,20 +106,27 @@ class Elimination:
     def _weights(self, leaf: float) -> np.ndarray:
         return 1 / (1 + leaf**2 * self.counts)
 
+    def _between(self, weights: np.ndarray) -> np.ndarray:
+        """Sum over leaf levels of weight s_c s_c', (m, m), by their counts."""
+        if self.between is not None:
+            return np.tensordot(weights, self.between, 1)
+        return (self.rows.T @ (sparse.diags_array(weights[self.kind]) @ self.rows)).toarray()
+
     def gram(self, leaf: float = 0.0, mid: float = 0.0) -> tuple[np.ndarray, float]:
         """G, (m, m), and log det V0."""
         if not self.leaf:
             return self.within.copy(), 0.0
         g = self._weights(leaf)
-        result = self.within + np.tensordot(g / self.counts, self.between, 1)
+        result = self.within + self._between(g / self.counts)
         logdet = -self.kinds @ np.log(g)
         if not self.mid:
             return result, logdet
         for kinds, numbers, levels, products in self.profiles:
-            total = np.sum(numbers * g[kinds] * self.counts[kinds])
+            total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)  # (profile,): N_j
             weight = mid**2 / (1 + mid**2 * total)
-            result -= weight * np.einsum("k,l,klab->ab", g[kinds], g[kinds], products)
-            logdet += levels * np.log1p(mid**2 * total)
+            weights = weight[:, None, None] * g[kinds][:, :, None] * g[kinds][:, None, :]  # (profile, kind, kind)
+            result -= np.tensordot(weights, products, 3)
+            logdet += levels @ np.log1p(mid**2 * total)
         for sums, _, total, _ in self._loose(g):
             scaled = sums * np.sqrt(mid**2 / (1 + mid**2 * total))[:, None]
             result -= scaled.T @ scaled
@@ -123,18 +139,19 @@ class Elimination:
             return 0.0, 0.0
         g = self._weights(leaf)
         dg = -2 * leaf * self.counts * g**2
-        by_leaf = (dg / self.counts) @ np.tensordot(self.between, upstream, 2)
+        by_leaf = np.sum(self._between(dg / self.counts) * upstream)
         by_leaf += self.kinds @ (2 * leaf * self.counts * g)
         by_mid = 0.0
         if not self.mid:
             return float(by_leaf), by_mid
         for kinds, numbers, levels, products in self.profiles:
-            total = np.sum(numbers * g[kinds] * self.counts[kinds])
-            change = np.sum(numbers * dg[kinds] * self.counts[kinds])
-            inner = np.tensordot(products, upstream, 2)  # (kind, kind)
-            squares, crossed = g[kinds] @ inner @ g[kinds], g[kinds] @ (inner + inner.T) @ dg[kinds]
+            total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)
+            change = np.sum(numbers * dg[kinds] * self.counts[kinds], axis=1)
+            inner = np.tensordot(products, upstream, 2)  # (profile, kind, kind)
+            squares = np.einsum("pk,pkl,pl->p", g[kinds], inner, g[kinds])
+            crossed = np.einsum("pk,pkl,pl->p", g[kinds], inner + inner.transpose(0, 2, 1), dg[kinds])
             one, two = _mid_slopes(mid, total, change, squares, crossed, levels)
-            by_leaf, by_mid = by_leaf + one, by_mid + two
+            by_leaf, by_mid = by_leaf + one.sum(), by_mid + two.sum()
         for sums, changes, total, change in self._loose(g, dg):
             half = sums @ upstream
             squares, crossed = np.sum(half * sums, axis=1), 2 * np.sum(half * changes, axis=1)
@@ -157,7 +174,10 @@ class Elimination:
                     continue
                 shape = (stop - begin, len(kinds))
                 adder = sparse.csr_array((weight[kinds], np.arange(len(kinds)), starts), shape)
-                parts += [(adder @ rows).toarray(), np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1])]
+                parts += [
+                    (adder @ rows).toarray(),
+                    np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1]),
+                ]
             yield parts[0], parts[2], parts[1], parts[3]
 
 

@@ -14,8 +14,8 @@ from addends.errors import InputError
 
 _NAME = re.compile(r"[^\W\d][\w.]*")
 _ALLOWED = (
-    "Allowed: 'outcome ~ 1 + predictor + C(category) + first:second + (predictor | run) + (1 | sentence)'; random terms "
-    "as (1 | group), (predictor | group), (0 + predictor | group), (predictor || group), (1 | group:other) or "
+    "Allowed: 'outcome ~ 1 + predictor + C(category) + first:second + (predictor | run) + (1 | sentence)'; random "
+    "terms as (1 | group), (predictor | group), (0 + predictor | group), (predictor || group), (1 | group:other) or "
     "(1 | group/other)."
 )
 

@@ -158,7 +158,9 @@ class Likelihood:
                 slopes.append(np.zeros((1, 1)))
         if self.leaf is not None:
             outer = self._spread_back(upstream, blocks)  # S dH S'
-            for number, slope in zip((self.leaf, self.mid), self.elimination.slopes(*self._thetas(blocks), outer), strict=True):
+            for number, slope in zip(
+                (self.leaf, self.mid), self.elimination.slopes(*self._thetas(blocks), outer), strict=True
+            ):
                 if number is not None:
                     slopes[number] = np.array([[slope]])
         by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * squares * precision
@@ -172,10 +174,12 @@ class Likelihood:
         both = linalg.solve_triangular(inner.T, factor[-1, : q + p], lower=False)
         root = linalg.solve_triangular(factor[q : q + p, q : q + p], np.eye(p), lower=True)
         logs = 2 * np.log(np.diag(factor))
-        return Solution(both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2, logdet0 + logs[:q].sum(), logs[q:-1].sum())
+        return Solution(
+            both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2, logdet0 + logs[:q].sum(), logs[q:-1].sum()
+        )
 
     def random_effects(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """The predicted effects b of each term, (level, k): given the dense ones, leaf and mid follow in closed form."""
+        """The predicted effects b of each term, (level, k); leaf and mid follow from the others in closed form."""
         solution = self.solve(blocks)
         effects = [np.zeros((term.levels, term.width)) for term in self.terms]
         left = self.y - self.x @ solution.beta
@@ -223,7 +227,12 @@ def _eliminated(terms: list[Term]) -> tuple[int | None, int | None]:
     for leaf in candidates:
         for mid in candidates:
             both = terms[leaf].levels + terms[mid].levels
-            if leaf != mid and both > saved and terms[leaf].levels >= terms[mid].levels and _nested(terms[leaf], terms[mid]):
+            if (
+                leaf != mid
+                and both > saved
+                and terms[leaf].levels >= terms[mid].levels
+                and _nested(terms[leaf], terms[mid])
+            ):
                 best, saved = (leaf, mid), both
     return best
 

@@ -16,13 +16,15 @@ import pandas as pd
 
 from addends.errors import InputError
 from addends.statistics import moments
+from addends.statistics.comparison import compare
 from addends.statistics.designs import design
 from addends.statistics.formulas import parse
 from addends.statistics.optimum import UNBOUNDED, Template, maximise
+from addends.statistics.repeated import fit_each
 from addends.statistics.results import MixedFit
 from addends.statistics.scaling import standardise
 
-__all__ = ["MixedFit", "fit"]
+__all__ = ["MixedFit", "compare", "fit", "fit_each"]
 
 
 def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
@@ -74,7 +76,7 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
         nothing_left = np.abs(best.theta).max() > UNBOUNDED or not np.isfinite(best.deviance)
     if nothing_left:
         raise InputError(
-            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome!r} exactly, so that "
-            "there is no residual to hold variances against. Is the outcome one of them in other words?"
+            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome!r} exactly, so "
+            "that there is no residual to hold variances against. Is the outcome one of them in other words?"
         )
     return MixedFit(formula, bool(reml), arrays, scaling, likelihood, best)

@@ -28,6 +28,10 @@ _DECREMENT = 1e-8
 """A Newton step that promises less deviance than this moves no parameter by a 10,000th of its standard error."""
 
 
+_PROBES = np.array([2e-4, 1e-3, 1e-2, 1e-1, 1.0])
+"""How far a diagonal entry at zero is moved, to see whether it would leave."""
+
+
 class Template:
     """From theta to the blocks of Lambda, and back: which entry of which block each number of theta is.
 
@@ -40,7 +44,9 @@ class Template:
 
     def __init__(self, widths: list[int]):
         self.widths = widths
-        self.places = [(t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)]
+        self.places = [
+            (t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)
+        ]
         self.diagonal = np.array([row == column for _, row, column in self.places])
         self.columns = {
             number: np.array([n for n, (u, _, c) in enumerate(self.places) if (u, c) == (t, column)])
@@ -120,12 +126,11 @@ def maximise(likelihood: Likelihood, starts: list[np.ndarray]) -> Optimum:
         for number in objective.template.columns:
             if best[number]:
                 continue
-            for size in (1e-2, 1e-1, 1.0):
-                moved = best.copy()
-                moved[number] = size
-                if objective(moved) < objective(best) - _same(objective(best)):
-                    best = _search(objective, moved)
-                    break
+            moved = np.tile(best, (len(_PROBES), 1))
+            moved[:, number] = _PROBES
+            moved = min(moved, key=objective)
+            if objective(moved) < objective(best) - _same(objective(best)):
+                best = _search(objective, moved)
     best = _polish(objective, best)
     return Optimum(best, objective(best), is_minimum(objective, best))
 
@@ -210,7 +215,7 @@ def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
         return False
     for number in objective.template.columns:
         if theta[number] < SINGULAR:
-            for size in (1e-3, 1e-2, 1e-1):
+            for size in _PROBES:
                 moved = theta.copy()
                 moved[number] = size
                 if objective(moved) < value - 2 * _same(value) - 1e-8:

@@ -31,10 +31,10 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
     """
     design = fit.design
     if newdata is None:
-        fixed, columns = design.fixed.values, [effects.columns for effects in design.effects]
+        fixed, columns = design.fixed.columns, [effects.columns for effects in design.effects]
         codes = [effects.grouping.codes for effects in design.effects]
     else:
-        used = [name for effects in design.effects for name in (*effects.read.variables, *effects.grouping.factors)]
+        used = [name for effects in design.effects for name in (*effects.matrix.variables, *effects.grouping.factors)]
         names = dict.fromkeys([*design.fixed.variables, *(used if random else [])])
         require_columns(newdata, names, "predict")
         for name in names:
@@ -49,7 +49,7 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
                 )
         fixed = design.fixed.again(newdata)
         if random:
-            columns = [effects.read.again(newdata) for effects in design.effects]
+            columns = [effects.matrix.again(newdata) for effects in design.effects]
             codes = [_codes(effects.grouping, newdata) for effects in design.effects]
     values = fixed @ fit.params.to_numpy()
     if random:
@@ -92,7 +92,7 @@ def r2(fit) -> pd.Series:
     Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4, 133-142, equations 26 and 30; Johnson (2014),
     Methods in Ecology and Evolution 5, 944-946, equation 10 (random slopes).
     """
-    fixed = np.var(fit.design.fixed.values @ fit.params.to_numpy(), ddof=1)
+    fixed = np.var(fit.design.fixed.columns @ fit.params.to_numpy(), ddof=1)
     random = fit.mean_variances.sum()
     total = fixed + random + fit.scale
     return pd.Series({"marginal": fixed / total, "conditional": (fixed + random) / total}, name="R2")

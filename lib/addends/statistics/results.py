@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from addends.errors import InputError
+from addends.statistics import variances
 from addends.statistics.designs import Design
 from addends.statistics.likelihood import Likelihood, Solution
 from addends.statistics.optimum import SINGULAR, Optimum, Template
@@ -138,18 +139,7 @@ class MixedFit:
 
     @cached_property
     def vcomp(self) -> pd.DataFrame:
-        rows = []
-        for effects, matrix in zip(self.design.effects, self.covariances, strict=True):
-            group, sds = effects.grouping.name, np.sqrt(np.diag(matrix))
-            rows += [(group, name, None, sd**2, sd) for name, sd in zip(effects.names, sds, strict=True)]
-            for one in range(len(sds)):
-                for two in range(one + 1, len(sds)):
-                    product = sds[one] * sds[two]
-                    correlation = matrix[one, two] / product if product > 0 else np.nan
-                    rows.append((group, effects.names[one], effects.names[two], matrix[one, two], correlation))
-        rows.append(("Residual", None, None, self.scale, np.sqrt(self.scale)))
-        table = pd.DataFrame(rows, columns=["group", "term", "term2", "variance", "sd"])
-        return table.astype({"group": "str", "term": "str", "term2": "str", "variance": float, "sd": float})
+        return variances.components(self)
 
     @cached_property
     def random_effects(self) -> dict[str, pd.DataFrame]:
@@ -199,38 +189,8 @@ class MixedFit:
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
     def icc(self) -> pd.DataFrame:
-        """Shares of the variance that the fixed effects leave: ``share = variance / sum of all variances``.
-
-        One row a random term and one for the residual: group, component, share, levels (missing for the residual). A
-        term with slopes counts with the mean variance that it gives to an observation, ``mean_i z_i' Sigma z_i``
-        (Johnson 2014). The shares sum to 1. Two warnings belong beside them wherever they are shown:
-
-        - From R runs the run-level variance is known only within a factor: the 95 % multipliers of its SD are
-          .52-6.3 for R = 3, .62-2.45 for 6, .69-1.8 for 10 and .76-1.46 for 20. Never show a share without its
-          interval (:meth:`profile_intervals`).
-        - One value per cell cannot separate interaction from residual: with two or more crossed factors and no
-          interaction among the terms the last component reads "interaction + residual".
-        """
-        groups = [effects.grouping for effects in self.design.effects]
-        crossed = len(self.levels) > 1 and not any(len(group.factors) > 1 for group in groups)
-        variances = np.append(self.mean_variances, self.scale)
-        return pd.DataFrame(
-            {
-                "group": [*(group.name for group in groups), "Residual"],
-                "component": [*self.components, "interaction + residual" if crossed else "residual"],
-                "share": variances / variances.sum(),
-                "levels": pd.array([*map(len, groups), pd.NA], dtype="Int64"),
-            }
-        )
-
-    @property
-    def components(self) -> list[str]:
-        """A name for each random term: its group, with the slopes where the group has several terms."""
-        names = [effects.grouping.name for effects in self.design.effects]
-        return [
-            name if names.count(name) == 1 or effects.intercept_only else f"{name}: {', '.join(effects.names)}"
-            for name, effects in zip(names, self.design.effects, strict=True)
-        ]
+        """See :func:`addends.statistics.variances.shares`."""
+        return variances.shares(self)
 
     @cached_property
     def mean_variances(self) -> np.ndarray:
@@ -276,8 +236,8 @@ class MixedFit:
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT converged"
         rows = self.vcomp[self.vcomp["term2"].isna()]
-        slopes = [f" {row.term}" if row.term not in ("Intercept", None) and row.term == row.term else "" for row in rows.itertuples()]
-        spread = ", ".join(f"{row.group}{slope} {row.sd:.3g}" for row, slope in zip(rows.itertuples(), slopes, strict=True))
+        slopes = (" " + rows["term"]).where(~rows["term"].isin(["Intercept", None, np.nan]), "")
+        spread = ", ".join(f"{name} {sd:.3g}" for name, sd in zip(rows["group"] + slopes, rows["sd"], strict=True))
         at_zero = ", boundary" if self.boundary else ""
         return f"<MixedFit {self.formula!r}: {self.nobs} observations, SDs: {spread}{at_zero}{state}>"
 

@@ -1,7 +1,7 @@
 r"""Degrees of freedom for contrasts of fixed effects, after Satterthwaite, as lmerTest computes them.
 
-A contrast l' beta has the estimated variance ``v(psi) = l' C(psi) l``, where psi holds the variance parameters: theta and
-the log of the residual SD. With A the covariance of psi's estimate, twice the inverse of the Hessian of -2 log L::
+A contrast l' beta has the estimated variance ``v(psi) = l' C(psi) l``, where psi holds the variance parameters: theta
+and the log of the residual SD. With A the covariance of psi's estimate, twice the inverse of the Hessian of -2 log L::
 
     df = 2 v^2 / (g' A g),    g = dv / dpsi
 

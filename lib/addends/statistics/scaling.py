@@ -48,7 +48,7 @@ class Scaling:
 
 def standardise(design: Design, reml: bool) -> tuple[Scaling, Likelihood]:
     """The scaling of a design, and the likelihood of its standardised form."""
-    x, back, centred = _columns(design.fixed.values, design.fixed.names)
+    x, back, centred = _columns(design.fixed.columns, design.fixed.names)
     # Divided first: the square of 1e-200 or 1e200 would be out of range.
     large = np.abs(design.outcome).max()
     unit = large * (design.outcome / large).std()
@@ -58,9 +58,7 @@ def standardise(design: Design, reml: bool) -> tuple[Scaling, Likelihood]:
         columns, effects_back, _ = _columns(effects.columns, effects.names)
         backs.append(effects_back)
         name = f"({' + '.join(effects.names)} | {effects.grouping.name})"
-        terms.append(
-            Term(effects.grouping.codes, columns, len(effects.grouping), effects.intercept_only, name)
-        )
+        terms.append(Term(effects.grouping.codes, columns, len(effects.grouping), effects.intercept_only, name))
     y = (design.outcome - centre) / unit
     return Scaling(unit, centre, back, tuple(backs)), Likelihood(terms, y, x, reml)
 

@@ -5,13 +5,31 @@ from __future__ import annotations
 import html
 import textwrap
 
-import numpy as np
 import pandas as pd
 
 
-class Summary:
-    """Prints as text, renders as tables: ``print(fit.summary())`` and a notebook's last line show the same."""
+class Summary(str):
+    """Text that a notebook renders as tables: ``print(fit.summary())`` and a cell's last line show the same."""
 
+    def __new__(cls, fit):
+        parts = _Parts(fit)
+        lines = [parts.title, parts.counts, "", parts.fixed.to_string()]
+        lines += [_wrapped(f"p and interval: {fit.inference}."), "", parts.variances.to_string(index=False)]
+        summary = super().__new__(cls, "\n".join([*lines, *map(_wrapped, parts.caution)]))
+        summary.parts = parts
+        return summary
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        parts, escaped = self.parts, html.escape
+        tables = [f"<p><b>{escaped(parts.title)}</b><br>{escaped(parts.counts)}</p>", parts.fixed.to_html()]
+        tables += [f"<p>p and interval: {escaped(parts.fit.inference)}.</p>", parts.variances.to_html(index=False)]
+        return "\n".join([*tables, *(f"<p>{escaped(line)}</p>" for line in parts.caution)])
+
+
+class _Parts:
     def __init__(self, fit):
         self.fit = fit
 
@@ -48,24 +66,12 @@ class Summary:
         lines = ["A variance known from few levels is known only within a factor: profile_intervals() gives intervals."]
         if self.fit.boundary:
             lines.append(
-                "A variance is at zero, the boundary (or effects are perfectly correlated): what is at zero is too small "
-                "to be seen here, not shown to be absent."
+                "A variance is at zero, the boundary (or effects are perfectly correlated): what is at zero is too "
+                "small to be seen here, not shown to be absent."
             )
         if not self.fit.converged:
             lines.append("NOT CONVERGED: a better fit may exist; do not report these numbers.")
         return lines
-
-    def __str__(self) -> str:
-        lines = [self.title, self.counts, "", self.fixed.to_string()]
-        lines += [_wrapped(f"p and interval: {self.fit.inference}."), "", self.variances.to_string(index=False)]
-        return "\n".join([*lines, *map(_wrapped, self.caution)])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        parts = [f"<p><b>{html.escape(self.title)}</b><br>{html.escape(self.counts)}</p>", self.fixed.to_html()]
-        parts += [f"<p>p and interval: {html.escape(self.fit.inference)}.</p>", self.variances.to_html(index=False)]
-        return "\n".join([*parts, *(f"<p>{html.escape(line)}</p>" for line in self.caution)])
 
 
 def _wrapped(sentence: str) -> str:
