@@ -79,6 +79,18 @@ def test_estimates_are_the_moments_inside_and_the_best_on_the_boundary(tables):
         assert dense(variances, values) <= least + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("squares", "expected"),
+    [
+        ([0.5, 0.95, 1.0], [19.5 / 21, 0.95, 19.5 / 21]),  # the run joins, and then the sentence is above
+        ([0.95, 0.2, 1.0], [0.95, 0.8, 0.8]),  # the smaller first: the run would join if asked before the sentence
+        ([0.5, 0.3, 1.0], [21.3 / 27, 21.3 / 27, 21.3 / 27]),
+    ],
+)
+def test_mean_squares_in_the_wrong_order_are_pooled(squares, expected):
+    np.testing.assert_allclose(estimates(np.array([squares]), RUNS, SENTENCES)[0], expected)
+
+
 @pytest.mark.parametrize("held", [0.0, 0.05, 0.3, 0.8])
 def test_what_is_held_is_minimised_over_the_rest(tables, held):
     squares = np.array([mean_squares(values) for values in tables])
