@@ -21,9 +21,14 @@ def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tupl
 
     bounds = [(low, 10 * UNBOUNDED) for low in lower]
     options = {"maxiter": 300, "ftol": 1e-13, "gtol": 1e-6}
-    with np.errstate(all="ignore"):
-        found = optimize.minimize(finite, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return float(found.fun), found.x
+    best, point = np.inf, start
+    for _ in range(5):  # each new search forgets the curvature that the last one believed in
+        with np.errstate(all="ignore"):
+            found = optimize.minimize(finite, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        gain, best, point = best - found.fun, float(found.fun), found.x
+        if gain < 1e-8:
+            break
+    return best, point
 
 
 class Profile:
@@ -50,18 +55,20 @@ def sd_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
     """-2 log L of the standardised model, with one SD (in units of the outcome's) held, minimised over the rest."""
     likelihood, template = fit.likelihood, Template([term.width for term in fit.likelihood.terms])
     log_sigma = np.log(fit.scale) / 2 - np.log(fit.scaling.unit)
-    turns = [np.eye(width) for width in template.widths]
+    turns, length = [np.eye(width) for width in template.widths], 1.0
     if place is not None:
-        # In given units, with the held column first: then its SD, relative to the residual's, is the first entry.
+        # The effect held, in the units given, is a direction of the standardised effects: turned, it comes first, and
+        # the first entry of the lower triangle is its SD (by the direction's length, relative to the residual's).
         number, column = place
-        order = [column, *(other for other in range(template.widths[number]) if other != column)]
-        turns[number] = fit.scaling.effects_back[number] @ np.eye(template.widths[number])[order].T
-    covariances = [np.linalg.solve(turn, block) for turn, block in zip(turns, fit.blocks, strict=True)]
-    roots = [np.linalg.qr(part.T, mode="r").T for part in covariances]  # lower triangles of the same covariances
+        direction = np.linalg.inv(fit.scaling.effects_back[number])[column]
+        length = np.linalg.norm(direction)
+        turns[number] = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
+    turned = [turn.T @ block for turn, block in zip(turns, fit.blocks, strict=True)]
+    roots = [np.linalg.qr(part.T, mode="r").T for part in turned]  # lower triangles of the same covariances
     roots = [root * np.where(np.diag(root) < 0, -1.0, 1.0) for root in roots]
     theta = template.vector(roots)
     held = -1 if place is None else next(n for n, spot in enumerate(template.places) if spot == (place[0], 0, 0))
-    free = np.array([n for n in range(len(theta)) if n != held])
+    free = np.array([n for n in range(len(theta)) if n != held], dtype=int)
     lower = np.where(template.diagonal, 0.0, -10 * UNBOUNDED)[free]
 
     def evaluate(theta, log_sigma):
@@ -74,14 +81,14 @@ def sd_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
 
     def component_held(sd: float, point: np.ndarray):
         theta = np.empty(len(template))
-        theta[free], theta[held] = point[:-1], sd * np.exp(-point[-1])
+        theta[free], theta[held] = point[:-1], sd / length * np.exp(-point[-1])
         found, slopes, by_sigma = evaluate(theta, point[-1])
         return found, np.append(slopes[free], by_sigma - slopes[held] * theta[held])
 
     if place is None:
         return Profile(residual_held, np.exp(log_sigma), theta, lower)
     start = np.append(theta[free], log_sigma)
-    return Profile(component_held, theta[held] * np.exp(log_sigma), start, np.append(lower, -30.0))
+    return Profile(component_held, length * theta[held] * np.exp(log_sigma), start, np.append(lower, -30.0))
 
 
 def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
