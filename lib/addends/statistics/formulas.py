@@ -1,8 +1,8 @@
-"""Formulas as lme4 users write them, read and resolved against the columns of a table.
+"""Formulas as lme4 users write them: ``outcome ~ fixed part + (slopes | group)``, read without any data.
 
-``outcome ~ 1 + predictor + (1 | group)``: before the bars stand the fixed effects and one random intercept a group.
-The reading (:func:`parse`) knows nothing of data; the resolving (:func:`design`) turns a formula and a table into
-arrays and refuses whatever a model could not use. Neither knows how the model is fitted.
+What stands before the bars is the fixed part, read by the library formulae: numbers, categories, interactions,
+``C()``, ``scale()``, ``log()``. Each bracket with a bar is a random term, read here, because formulae forgets which
+terms stood in one bracket, and so which of them are correlated.
 """
 
 from __future__ import annotations
@@ -10,216 +10,151 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-
 from addends.errors import InputError
-from addends.statistics.columns import listed, numbers, require_columns
 
 _NAME = re.compile(r"[^\W\d][\w.]*")
-_CATEGORICAL = re.compile(r"C\(\s*([^\W\d][\w.]*)\s*\)")
 _ALLOWED = (
-    "Allowed now: 'outcome ~ 1 + predictor + C(category) + (1 | group) + (1 | other_group)', with main effects, "
-    "an intercept, and one random intercept a grouping factor."
+    "Allowed: 'outcome ~ 1 + predictor + C(category) + first:second + (predictor | run) + (1 | sentence)'; random "
+    "terms as (1 | group), (predictor | group), (0 + predictor | group), (predictor || group), (1 | group:other) or "
+    "(1 | group/other)."
 )
 
 
 @dataclass(frozen=True)
-class Formula:
-    """A formula, read: the outcome, the fixed terms in their order (without the intercept), the grouping factors."""
-
-    text: str
-    outcome: str
-    fixed: tuple[str, ...]
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Design:
-    """A formula resolved against a table.
+class RandomTerm:
+    """One random term: ``(slopes | group)``.
 
     Attributes
     ----------
-    outcome : array (row,)
-    fixed : array (row, parameter)
-        The fixed part; its first column is the intercept.
-    names : tuple of str
-        The parameters' names, "Intercept" first.
-    codes : dict of str to array (row,) of int
-        For each grouping factor the number of the level in which each row stands.
-    levels : dict of str to list
-        For each grouping factor its levels, sorted.
+    slopes : str
+        The left side of its bar, a formula of its own: "1", "importance" (with the intercept implied), "0 + tokens".
+    factors : tuple of str
+        The columns whose combination is the group: ("run",), or ("run", "sentence") for run:sentence.
+    independent : bool
+        It comes from a double bar: its slope is uncorrelated with the group's intercept.
     """
 
-    outcome: np.ndarray
-    fixed: np.ndarray
-    names: tuple[str, ...]
-    codes: dict[str, np.ndarray]
-    levels: dict[str, list]
+    slopes: str
+    factors: tuple[str, ...]
+    independent: bool = False
+
+    @property
+    def group(self) -> str:
+        return ":".join(self.factors)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula, read: the outcome, the fixed part (as text for formulae), the random terms in their order."""
+
+    text: str
+    outcome: str
+    fixed: str
+    random: tuple[RandomTerm, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The grouping factors, each once."""
+        return tuple(dict.fromkeys(term.group for term in self.random))
 
 
 def parse(formula: str) -> Formula:
-    """Read a formula such as ``"importance ~ tokens + (1 | run) + (1 | sentence)"``.
+    """Read a formula such as ``"chrf ~ importance + (importance | run) + (1 | sentence)"``.
 
-    The intercept is implied, as in R; a leading ``1 +`` only says so aloud.
+    The intercept is implied, in the fixed part and in each random term, as in R; ``0 +`` or ``- 1`` takes it out.
+    ``(x || g)`` is read as ``(1 | g) + (0 + x | g)``, and ``(1 | a/b)`` as ``(1 | a) + (1 | a:b)``.
 
     Raises
     ------
     InputError
-        If the ``~`` is missing, a term is one that cannot be fitted now (a random slope, an interaction, a nested
-        factor, a model without intercept), a term or a group stands twice, or there is no random term.
+        If the ``~`` is missing, brackets do not match, a random term is not in brackets, is not added, stands twice,
+        or groups by the outcome, or there is no random term.
     """
     if not isinstance(formula, str) or formula.count("~") != 1:
         raise InputError(f"formula={formula!r} needs exactly one '~', between the outcome and its terms. {_ALLOWED}")
+    where = f"formula={formula!r}"
     outcome, right = (side.strip() for side in formula.split("~"))
-    if not _NAME.fullmatch(outcome):
+    if not outcome:
+        raise InputError(f"{where}: the outcome is missing, before the '~'. {_ALLOWED}")
+    fixed, brackets = _split(right, where)
+    random: list[RandomTerm] = []
+    for bracket in brackets:
+        for term in _random_terms(bracket, where):
+            if outcome in term.factors:
+                raise InputError(f"{where}: {outcome!r} is the outcome and cannot be a grouping factor too.")
+            if any((term.slopes, term.group) == (other.slopes, other.group) for other in random):
+                raise InputError(f"{where}: ({term.slopes} | {term.group}) stands twice; write it once.")
+            random.append(term)
+    if not random:
         raise InputError(
-            f"formula={formula!r}: the outcome {outcome!r} is not the name of a column; compute a transformed "
-            f"outcome as a column of its own first. {_ALLOWED}"
+            f"{where} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {_ALLOWED}"
         )
-    fixed: list[str] = []
-    groups: list[str] = []
-    for term in _terms(right, formula):
-        if "|" in term:
-            group = _random_intercept(term, formula)
-            if group in groups:
-                raise InputError(f"formula={formula!r}: the group {group!r} stands twice; write (1 | {group}) once.")
-            groups.append(group)
-        elif term == "1":
-            continue
-        elif term == "0" or "-" in term:
-            raise InputError(
-                f"formula={formula!r}: {term!r} asks for terms to be taken out; not fitted now. {_ALLOWED}"
-            )
-        elif not (_NAME.fullmatch(term) or _CATEGORICAL.fullmatch(term)):
-            what = "an interaction" if set(term) & set(":*^") else "neither a column nor C(column)"
-            raise InputError(f"formula={formula!r}: {term!r} is {what}; not fitted now. {_ALLOWED}")
-        else:
-            match = _CATEGORICAL.fullmatch(term)
-            term = f"C({match[1]})" if match else term
-            if _column(term) in [_column(other) for other in fixed]:
-                raise InputError(f"formula={formula!r}: the fixed term {term!r} stands twice; write it once.")
-            if _column(term) == outcome:
-                raise InputError(f"formula={formula!r}: {outcome!r} is the outcome and cannot predict itself.")
-            fixed.append(term)
-    if not groups:
-        raise InputError(
-            f"formula={formula!r} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {_ALLOWED}"
-        )
-    if outcome in groups:
-        raise InputError(f"formula={formula!r}: {outcome!r} is the outcome and cannot be a grouping factor too.")
-    return Formula(formula, outcome, tuple(fixed), tuple(groups))
+    return Formula(formula, outcome, fixed, tuple(random))
 
 
-def _terms(right: str, formula: str) -> list[str]:
-    """Split at every + that stands outside brackets."""
-    terms, depth = [""], 0
+def _split(right: str, where: str) -> tuple[str, list[str]]:
+    """The fixed part, and the inside of each bracket that holds a bar."""
+    summands, depth, sign = [["+", ""]], 0, "+"
     for character in right:
         depth += (character == "(") - (character == ")")
         if depth < 0:
             break
-        if character == "+" and depth == 0:
-            terms.append("")
+        if character in "+-" and depth == 0:
+            sign = character
+            if summands[-1][1].strip() or len(summands) > 1:
+                summands.append([sign, ""])
+            else:
+                summands[-1][0] = sign
         else:
-            terms[-1] += character
+            summands[-1][1] += character
     if depth != 0:
-        raise InputError(f"formula={formula!r}: its brackets do not match. {_ALLOWED}")
-    terms = [term.strip() for term in terms]
-    if "" in terms:
-        raise InputError(f"formula={formula!r}: a term is missing before, after or between its '+'. {_ALLOWED}")
-    if any("|" in term and not (term.startswith("(") and term.endswith(")")) for term in terms):
-        raise InputError(f"formula={formula!r}: a random term stands in brackets, (1 | group). {_ALLOWED}")
-    return terms
+        raise InputError(f"{where}: its brackets do not match. {_ALLOWED}")
+    fixed, brackets = "", []
+    for sign, text in summands:
+        text = text.strip()
+        if not text:
+            raise InputError(f"{where}: a term is missing before, after or between its '+'. {_ALLOWED}")
+        if "|" not in text:
+            fixed += f" {sign} {text}"
+            continue
+        if not (text.startswith("(") and text.endswith(")") and text.count("(") == text.count(")")):
+            raise InputError(f"{where}: a random term stands in brackets, (1 | group). {_ALLOWED}")
+        if sign == "-" or _bar_depths(text) != {1}:
+            raise InputError(f"{where}: the random term {text!r} must be added, on its own, with '+'. {_ALLOWED}")
+        brackets.append(text[1:-1])
+    return fixed.strip().removeprefix("+ ") or "1", brackets
 
 
-def _random_intercept(term: str, formula: str) -> str:
-    slopes, _, group = term[1:-1].partition("|")
-    slopes, group = slopes.strip(), group.strip()
-    if slopes != "1":
+def _bar_depths(text: str) -> set[int]:
+    depth, found = 0, set()
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "|":
+            found.add(depth)
+    return found
+
+
+def _random_terms(bracket: str, where: str) -> list[RandomTerm]:
+    slopes, bar, group = re.split(r"(\|\|?)", bracket, maxsplit=1)
+    slopes, group = " ".join(slopes.split()), group.strip()
+    if not slopes or "|" in group:
+        raise InputError(f"{where}: ({bracket}) needs slopes (or 1), one bar, and a group. {_ALLOWED}")
+    names = [name.strip() for name in re.split(r"[:/]", group)]
+    if not all(_NAME.fullmatch(name) for name in names):
         raise InputError(
-            f"formula={formula!r}: {term!r} is no plain random intercept; slopes are not fitted now. {_ALLOWED}"
+            f"{where}: in ({bracket}) the group {group!r} is not the name of a column, nor names joined by ':' or '/'. "
+            f"{_ALLOWED}"
         )
-    if not _NAME.fullmatch(group):
-        raise InputError(
-            f"formula={formula!r}: in {term!r} the group {group!r} is not the name of one column; nested factors (/) "
-            f"and their interactions (:) are not fitted now. {_ALLOWED}"
-        )
-    return group
-
-
-def _column(term: str) -> str:
-    match = _CATEGORICAL.fullmatch(term)
-    return match[1] if match else term
-
-
-def design(formula: Formula, data: pd.DataFrame) -> Design:
-    """Resolve ``formula`` against the columns of ``data``.
-
-    A numeric or Boolean column enters as it is; ``C(column)``, and a column of text or categories, enters as
-    differences from its first level ("condition[T.b]": b minus the first).
-
-    Raises
-    ------
-    InputError
-        If a column is unknown, a row holds a missing or infinite value (rows are never dropped: the message numbers
-        them from 0), the outcome is constant, a grouping factor has one level or as many levels as rows, two
-        grouping factors are the same partition, or a fixed term is a linear combination of those before it.
-    """
-    where = f"formula={formula.text!r}"
-    predictors = [_column(term) for term in formula.fixed]
-    require_columns(data, [formula.outcome, *predictors, *formula.groups], where)
-    outcome = numbers(data, formula.outcome, where)
-    for name in dict.fromkeys([formula.outcome, *predictors, *formula.groups]):
-        column = data[name]
-        unusable = column.isna().to_numpy()
-        if pd.api.types.is_numeric_dtype(column):
-            unusable = ~np.isfinite(numbers(data, name, where))
-        if unusable.any():
-            raise InputError(
-                f"{where}: the column {name!r} is missing or infinite in {unusable.sum()} row(s), counted from 0: "
-                f"{listed(np.flatnonzero(unusable))}. Rows are never dropped silently: drop them yourself, e.g. "
-                f"data.dropna(subset=[{name!r}]), and report how many."
-            )
-    if len(outcome) == 0 or np.ptp(outcome) <= 1e-12 * np.abs(outcome).max():
-        raise InputError(f"{where}: the outcome {formula.outcome!r} is constant (or empty): no variance to divide.")
-
-    names, columns = ["Intercept"], [np.ones(len(outcome))]
-    for term, name in zip(formula.fixed, predictors, strict=True):
-        for parameter, values in _fixed_columns(term, data[name]):
-            trial = np.column_stack([*columns, values])
-            if np.linalg.matrix_rank(trial / np.linalg.norm(trial, axis=0).clip(min=1e-300)) < trial.shape[1]:
-                raise InputError(
-                    f"{where}: {parameter!r} is constant or a linear combination of {names}; take one of them out."
-                )
-            names.append(parameter)
-            columns.append(values)
-
-    codes, levels = {}, {}
-    for name in formula.groups:
-        codes[name], found = pd.factorize(data[name], sort=True)
-        levels[name] = found.tolist()
-        if len(found) < 2:
-            raise InputError(
-                f"{where}: the group {name!r} has one level, {levels[name]}; its variance needs two or more."
-            )
-        if len(found) == len(outcome):
-            raise InputError(
-                f"{where}: the group {name!r} has as many levels as there are rows, {len(outcome)}; its variance "
-                "cannot be told from the residual's. Take it out."
-            )
-        for other in list(codes)[:-1]:
-            pairs = len(np.unique(np.stack([codes[name], codes[other]]), axis=1).T)
-            if pairs == len(found) == len(levels[other]):
-                raise InputError(f"{where}: {other!r} and {name!r} group the rows alike; take one of them out.")
-    return Design(outcome, np.column_stack(columns), tuple(names), codes, levels)
-
-
-def _fixed_columns(term: str, column: pd.Series) -> list[tuple[str, np.ndarray]]:
-    if not term.startswith("C(") and pd.api.types.is_numeric_dtype(column):
-        return [(term, column.to_numpy(dtype="float64"))]
-    codes, levels = pd.factorize(column, sort=True)
-    if len(levels) < 2:
-        return [(term, np.ones(len(column)))]  # refused by the caller, as constant
-    return [
-        (f"{term}[T.{level}]", (codes == number).astype("float64")) for number, level in enumerate(levels) if number
-    ]
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: in ({bracket}) a column stands twice in the group {group!r}; name it once.")
+    # a/b:c is a and a:(b:c): each part before a slash is a group, and what follows is nested in it.
+    parts = [tuple(name.strip() for name in part.split(":")) for part in group.split("/")]
+    groups = [sum(parts[: number + 1], ()) for number in range(len(parts))]
+    if bar == "|" or slopes == "1":
+        return [RandomTerm(slopes, factors) for factors in groups]
+    pieces = [piece.strip() for piece in slopes.split("+")]
+    if any(not piece or piece == "-1" or "-" in piece for piece in pieces):
+        raise InputError(f"{where}: ({bracket}): before a double bar write terms joined by '+', with '0 +' or without.")
+    intercept = ["1"] if "0" not in pieces else []
+    pieces = intercept + [f"0 + {piece}" for piece in pieces if piece not in ("0", "1")]
+    return [RandomTerm(piece, factors, independent=piece != "1") for factors in groups for piece in pieces]

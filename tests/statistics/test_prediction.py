@@ -1,0 +1,62 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from addends.errors import InputError
+from addends.statistics import mixed
+from tests.statistics.simulated import dense_covariance, simulate
+
+FORMULA = "y ~ scale(x) * kind + (x | run) + (1 | sentence) + (1 | run:sentence)"
+
+
+@pytest.fixture(scope="module")
+def data():
+    data = simulate(runs=5, sentences=8, repeats=2, seed=2, slope=0.3, interaction=0.4)
+    return data.assign(kind=np.where(np.arange(len(data)) % 3, "b", "a"))
+
+
+@pytest.fixture(scope="module")
+def fit(data):
+    return mixed.fit(FORMULA, data)
+
+
+def test_the_rows_of_the_fit_are_predicted_as_they_were_fitted(fit, data):
+    np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=1e-12)
+    np.testing.assert_allclose(fit.fittedvalues + fit.resid, data["y"], rtol=1e-12)
+    np.testing.assert_allclose(fit.predict(data, random=False), fit.predict(random=False), rtol=1e-12)
+    few = data.sample(n=7, random_state=0)  # other means, one category alone: scale() and kind stay as they were
+    np.testing.assert_allclose(fit.predict(few), fit.fittedvalues[few.index], rtol=1e-12)
+
+
+def test_new_levels_get_the_average(fit, data):
+    new = data.head(4).assign(run="r77", sentence="s999")
+    np.testing.assert_allclose(fit.predict(new, random=False), fit.predict(random=False)[:4])
+    np.testing.assert_allclose(fit.predict(new[["x", "kind"]], random=False), fit.predict(random=False)[:4])
+    for rows, message in (
+        (new, "run r77 was not in the data of the fit"),
+        (data.head(4).assign(sentence="s999"), "sentence s999 was not"),
+        (data.head(4).drop(columns="x"), "no column 'x'"),
+        (data.head(4).assign(x=[1, 2, np.nan, 4]), "'x' is missing or infinite .* 2"),
+        (data.head(4).assign(kind="c"), "cannot be computed from the new data"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit.predict(rows)
+
+
+def test_r2_are_shares_of_the_total(data):
+    fit = mixed.fit("y ~ x + (x | run) + (1 | sentence)", data)
+    fixed = np.var(fit.predict(random=False), ddof=1)
+    # The mean over rows of V's diagonal is random + residual variance, slopes included.
+    both = np.diag(dense_covariance(fit.vcomp, data)).mean()
+    found = fit.r2()
+    assert found["marginal"] == pytest.approx(fixed / (fixed + both), rel=1e-9)
+    assert found["conditional"] == pytest.approx((fixed + both - fit.scale) / (fixed + both), rel=1e-9)
+    shares = fit.icc()
+    assert shares["share"].sum() == pytest.approx(1)
+    assert shares["share"].iloc[-1] == pytest.approx(fit.scale / both, rel=1e-9)
+
+
+def test_r2_do_not_depend_on_units(data):
+    before = mixed.fit("y ~ x + (x | run)", data).r2()
+    after = mixed.fit("y ~ x + (x | run)", data.assign(y=1e9 * data["y"] - 5, x=100 * data["x"] + 3)).r2()
+    pd.testing.assert_series_equal(before, after, rtol=1e-6)
