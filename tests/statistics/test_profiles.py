@@ -14,7 +14,7 @@ CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"
 @pytest.fixture(scope="module")
 def unbalanced():
     data = simulate(runs=5, sentences=12, seed=4, slope=0.4, repeats=2, interaction=1.5)
-    return data.sample(n=100, random_state=1).reset_index(drop=True)
+    return data.assign(x=data["x"] - 10).sample(n=100, random_state=1).reset_index(drop=True)
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -120,6 +120,16 @@ def test_at_the_boundary_the_lower_limit_is_zero_and_the_upper_one_is_not():
     assert not table.loc[table["group"] != "run", "boundary"].any()
     exact = fit.profile_intervals(method="generalised")
     assert (exact.loc[exact["group"] == "run", ["estimate", "lower"]] == 0).all(axis=None)
+
+
+def test_shares_close_to_the_whole_have_limits_too():
+    data = simulate(runs=6, sentences=4, sds=(1.0, 0.0, 1e-3), repeats=3)
+    data["y"] -= 0.2 * data["x"]
+    table = mixed.fit("y ~ 1 + (1 | run)", data).profile_intervals()
+    shares = table[table["quantity"] == "share"]
+    # With one random term the two shares are one number.
+    np.testing.assert_allclose(1 - shares["lower"].iloc[0], shares["upper"].iloc[1], rtol=1e-3)
+    np.testing.assert_allclose(1 - shares["upper"].iloc[0], shares["lower"].iloc[1], rtol=1e-3)
 
 
 def test_a_wider_level_is_wider(unbalanced):

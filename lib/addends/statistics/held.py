@@ -21,18 +21,35 @@ def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tupl
 
     bounds = [(low, 10 * UNBOUNDED) for low in lower]
     options = {"maxiter": 300, "ftol": 1e-13, "gtol": 1e-6}
-    best, point = np.inf, start
-    for _ in range(5):  # each new search forgets the curvature that the last one believed in
+    best, point, start_at = np.inf, start, start
+    for _ in range(5):  # each new search forgets the curvature that the last one believed in, and leaves every zero
         with np.errstate(all="ignore"):
-            found = optimize.minimize(finite, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        gain, best, point = best - found.fun, float(found.fun), found.x
+            found = optimize.minimize(finite, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        gain = best - found.fun
+        if gain > 0:
+            best, point = float(found.fun), found.x
         if gain < 1e-8:
             break
+        start_at = _off_zero(objective, point, lower)
     return best, point
 
 
+def _off_zero(objective: Callable, point: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """The best of the points that leave one zero: zero is stationary, and a search that ends there stays there."""
+    moved = [point]
+    for place in np.flatnonzero((lower == 0) & (point < 1e-3)):
+        for size in (0.03, 0.1, 0.3):
+            moved.append(point.copy())
+            moved[-1][place] = size
+    return min(moved, key=lambda other: objective(other)[0])
+
+
 class Profile:
-    """-2 log L with a quantity held, minimised over the rest; each search starts where the nearest one ended."""
+    """-2 log L with a quantity held, minimised over the rest.
+
+    Each search starts beside the place where the nearest one ended, not at it: a variance at zero is a stationary
+    point, and need not stay the best when something else is held. A second one starts with all of them well off zero.
+    """
 
     def __init__(self, objective: Callable, estimate: float, start: np.ndarray, lower: np.ndarray):
         self.objective, self.lower = objective, lower
@@ -40,14 +57,13 @@ class Profile:
 
     def __call__(self, held: float) -> float:
         if held not in self.found:
-            nearest = min(self.points, key=lambda other: abs(other - held))
-            # A zero is a stationary point, and need not stay the best when something else is held: start beside it.
-            point = self.points[nearest]
-            start = np.where((self.lower == 0) & (point < 1e-3), 1e-2, point)
-            best = _minimise(lambda point: self.objective(held, point), start, self.lower)
-            if np.isfinite(best[0]) and best[0] < 1e299:
-                self.points[held] = best[1]
-            self.found[held] = best[0]
+            point = self.points[min(self.points, key=lambda other: abs(other - held))]
+            starts = [np.where(self.lower == 0, point.clip(min=least), point) for least in (1e-2, 0.5)]
+            searches = [_minimise(lambda point: self.objective(held, point), start, self.lower) for start in starts]
+            value, point = min(searches, key=lambda search: search[0])
+            if value < 1e299:
+                self.points[held] = point
+            self.found[held] = value
         return self.found[held]
 
 
@@ -105,9 +121,13 @@ def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
     def residual_held(share: float, point: np.ndarray):
         if not 0 < share < 1:
             return np.inf, np.zeros(len(point))
-        radius, length = np.sqrt(1 / share - 1), max(np.linalg.norm(point), 1e-12)
+        # Only the direction of the point matters: the pull of its length to 1 costs nothing and keeps it in scale.
+        radius, length = np.sqrt(1 / share - 1), np.linalg.norm(point)
+        if length < 1e-6:
+            return np.inf, np.zeros(len(point))
         found, slopes = evaluate(radius * point / length)
-        return found, radius / length * (slopes - point * (point @ slopes) / length**2)
+        slopes = radius / length * (slopes - point * (point @ slopes) / length**2)
+        return found + (length - 1) ** 2, slopes + 2 * (length - 1) * point / length
 
     def component_held(share: float, point: np.ndarray):
         if share >= 1:
@@ -119,5 +139,7 @@ def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
         return found, slopes[free] + by_held
 
     shares = np.append(theta**2, 1) / (1 + theta @ theta)
-    objective = residual_held if held is None else component_held
-    return Profile(objective, shares[-1 if held is None else held], theta[free], np.zeros(len(free)))
+    if held is None:
+        direction = theta.clip(min=1e-2 * max(theta.max(), 1e-2))
+        return Profile(residual_held, shares[-1], direction / np.linalg.norm(direction), np.zeros(len(free)))
+    return Profile(component_held, shares[held], theta[free], np.zeros(len(free)))

@@ -57,12 +57,12 @@ def degrees(fit, contrasts: np.ndarray) -> tuple[np.ndarray, str]:
     hessian[count, count] = 4 * likelihood.degrees
     gradient[:, count] = 2 * sigma2 * here
     hessian = (hessian + hessian.T) / 2
-    # Scaled first: theta and log sigma may be known to very different precision. Flat directions are left out.
+    # Scaled first: theta and log sigma may be known to very different precision. A flat direction (two parametrisations
+    # of one covariance) has no slope and adds nothing; one that is only nearly flat must not be left out.
     scale = np.sqrt(np.abs(np.diag(hessian)).clip(min=1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
-    kept = values > 1e-8
-    along = (gradient / scale) @ vectors[:, kept]  # (contrast, direction)
-    spread = 2 * np.sum(along**2 / values[kept], axis=1)
+    along = (gradient / scale) @ vectors  # (contrast, direction)
+    spread = 2 * np.sum(along**2 / values.clip(min=1e-12), axis=1)
     words = "t with Satterthwaite's degrees of freedom"
     if fit.boundary:
         words += ", computed without the variances at zero (on the boundary), so that p may be too small"
