@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from addends.statistics.optimum import SINGULAR, Template
+from addends.statistics.linear_mixed.optimum import SINGULAR, Template
 
 
 def degrees(fit, contrasts: np.ndarray) -> tuple[np.ndarray, str]:

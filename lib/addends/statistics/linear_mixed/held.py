@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import optimize
 
-from addends.statistics.optimum import UNBOUNDED, Template
-from addends.statistics.results import MixedFit
+from addends.statistics.linear_mixed.optimum import UNBOUNDED, Template
+from addends.statistics.linear_mixed.results import MixedFit
 
 
 def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tuple[float, np.ndarray]:

@@ -18,10 +18,10 @@ import pandas as pd
 from scipy import optimize, stats
 
 from addends.errors import InputError
-from addends.statistics.held import sd_profile, share_profile
 from addends.statistics.intervals import crossed_shares
-from addends.statistics.optimum import SINGULAR
-from addends.statistics.results import MixedFit, check_level
+from addends.statistics.linear_mixed.held import sd_profile, share_profile
+from addends.statistics.linear_mixed.optimum import SINGULAR
+from addends.statistics.linear_mixed.results import MixedFit, check_level
 
 _METHODS = ("auto", "profile", "generalised")
 

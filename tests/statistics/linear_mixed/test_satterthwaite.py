@@ -4,7 +4,7 @@ from scipy import stats
 
 from addends.statistics import mixed
 from addends.statistics.intervals import crossed_shares
-from addends.statistics.satterthwaite import degrees
+from addends.statistics.linear_mixed.satterthwaite import degrees
 from tests.statistics.simulated import dense_covariance, dense_likelihood, simulate, variances
 
 

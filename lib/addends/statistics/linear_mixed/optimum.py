@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from addends.statistics.likelihood import Likelihood
+from addends.statistics.linear_mixed.likelihood import Likelihood
 
 SINGULAR = 1e-4
 """A random effect whose SD is below this fraction of the residual SD counts as zero (lme4's ``isSingular``)."""

@@ -1,7 +1,7 @@
 import pytest
 
 from addends.errors import InputError
-from addends.statistics.formulas import parse
+from addends.statistics.linear_mixed.formulas import parse
 
 
 def random(text):

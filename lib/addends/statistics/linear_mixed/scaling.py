@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from addends.statistics.designs import Design
-from addends.statistics.likelihood import Likelihood, Term
+from addends.statistics.linear_mixed.designs import Design
+from addends.statistics.linear_mixed.likelihood import Likelihood, Term
 
 
 @dataclass(frozen=True, eq=False)

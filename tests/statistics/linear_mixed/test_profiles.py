@@ -4,8 +4,8 @@ from scipy import optimize, stats
 
 from addends.errors import InputError
 from addends.statistics import mixed
-from addends.statistics.held import sd_profile, share_profile
 from addends.statistics.intervals import crossed_shares
+from addends.statistics.linear_mixed.held import sd_profile, share_profile
 from tests.statistics.simulated import dense_likelihood, simulate
 
 CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"

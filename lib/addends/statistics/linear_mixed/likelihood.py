@@ -5,7 +5,7 @@ The model, for outcome y (row,), fixed part X (row, p) and random effects b = La
     y = X beta + Z Lambda u + e,    e ~ N(0, scale I)
 
 Lambda is block-diagonal: one k x k block for each level of a random term with k columns, the same for all its levels.
-Many-level intercepts are eliminated first (:mod:`addends.statistics.elimination`), which leaves G = [D X y]'
+Many-level intercepts are eliminated first, by the module `elimination`, which leaves G = [D X y]'
 inverse(V0) [D X y]. With S = blockdiag(Lambda_D, I) and H = S' G S + blockdiag(I, 0, 0), one Cholesky factor of H holds
 everything: log det V, log det X' inverse(V) X, and the penalised residual sum of squares r^2 = (its last entry)^2::
 
@@ -25,7 +25,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from addends.errors import InputError
-from addends.statistics.elimination import Elimination
+from addends.statistics.linear_mixed.elimination import Elimination
 
 DENSE_COLUMNS = 2000
 """Effects that may be left after the elimination: their block is dense, and its factor costs their number cubed."""

@@ -9,10 +9,10 @@ import pandas as pd
 
 from addends.errors import InputError
 from addends.statistics.columns import listed
-from addends.statistics.formulas import RandomTerm
+from addends.statistics.linear_mixed.formulas import RandomTerm
 
 if TYPE_CHECKING:
-    from addends.statistics.designs import Effects, Matrix
+    from addends.statistics.linear_mixed.designs import Effects, Matrix
 
 
 def refuse_missing(column: pd.Series, name: str, where: str) -> None:

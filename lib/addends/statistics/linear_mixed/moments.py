@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from addends.statistics.likelihood import Term
+from addends.statistics.linear_mixed.likelihood import Term
 
 
 def start(terms: list[Term], residuals: np.ndarray) -> list[np.ndarray]:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from addends.statistics import moments, optimum
-from addends.statistics.designs import design
-from addends.statistics.formulas import parse
-from addends.statistics.optimum import Objective, Optimum, Template, is_minimum, maximise
-from addends.statistics.scaling import standardise
+from addends.statistics.linear_mixed import moments, optimum
+from addends.statistics.linear_mixed.designs import design
+from addends.statistics.linear_mixed.formulas import parse
+from addends.statistics.linear_mixed.optimum import Objective, Optimum, Template, is_minimum, maximise
+from addends.statistics.linear_mixed.scaling import standardise
 from tests.statistics.simulated import simulate
 
 SLOPE = "y ~ x + (x | run) + (1 | sentence)"

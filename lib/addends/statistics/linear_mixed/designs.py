@@ -15,9 +15,9 @@ import pandas as pd
 
 from addends.errors import InputError
 from addends.statistics.columns import listed, numbers, require_columns
-from addends.statistics.formulas import Formula
-from addends.statistics.groupings import Grouping, grouping
-from addends.statistics.refusals import refuse_dependent, refuse_indistinct, refuse_missing
+from addends.statistics.linear_mixed.formulas import Formula
+from addends.statistics.linear_mixed.groupings import Grouping, grouping
+from addends.statistics.linear_mixed.refusals import refuse_dependent, refuse_indistinct, refuse_missing
 
 _FUNCTIONS = {name: getattr(np, name) for name in ("log", "log1p", "log2", "log10", "exp", "sqrt", "abs")} | {"np": np}
 

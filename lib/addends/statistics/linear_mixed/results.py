@@ -10,12 +10,12 @@ import pandas as pd
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics import variances
-from addends.statistics.designs import Design
-from addends.statistics.likelihood import Likelihood, Solution
-from addends.statistics.optimum import SINGULAR, Optimum, Template
-from addends.statistics.scaling import Scaling
-from addends.statistics.summaries import Summary
+from addends.statistics.linear_mixed import variances
+from addends.statistics.linear_mixed.designs import Design
+from addends.statistics.linear_mixed.likelihood import Likelihood, Solution
+from addends.statistics.linear_mixed.optimum import SINGULAR, Optimum, Template
+from addends.statistics.linear_mixed.scaling import Scaling
+from addends.statistics.linear_mixed.summaries import Summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +157,7 @@ class MixedFit:
 
     @cached_property
     def _inference(self) -> tuple[pd.Series, str]:
-        from addends.statistics import satterthwaite
+        from addends.statistics.linear_mixed import satterthwaite
 
         df, words = satterthwaite.degrees(self, np.eye(len(self.names)))
         return pd.Series(df, self.names, name="df"), words
@@ -189,7 +189,7 @@ class MixedFit:
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
     def icc(self) -> pd.DataFrame:
-        """See :func:`addends.statistics.variances.shares`."""
+        """See :func:`addends.statistics.linear_mixed.variances.shares`."""
         return variances.shares(self)
 
     @cached_property
@@ -209,20 +209,20 @@ class MixedFit:
         return self.design.outcome - self.fittedvalues
 
     def predict(self, newdata: pd.DataFrame | None = None, random: bool = True) -> np.ndarray:
-        """See :func:`addends.statistics.prediction.predict`."""
-        from addends.statistics import prediction
+        """See :func:`addends.statistics.linear_mixed.prediction.predict`."""
+        from addends.statistics.linear_mixed import prediction
 
         return prediction.predict(self, newdata, random)
 
     def r2(self) -> pd.Series:
-        """See :func:`addends.statistics.prediction.r2`."""
-        from addends.statistics import prediction
+        """See :func:`addends.statistics.linear_mixed.prediction.r2`."""
+        from addends.statistics.linear_mixed import prediction
 
         return prediction.r2(self)
 
     def profile_intervals(self, level: float = 0.95, method: str = "auto") -> pd.DataFrame:
-        """See :func:`addends.statistics.profiles.profile_intervals`."""
-        from addends.statistics import profiles
+        """See :func:`addends.statistics.linear_mixed.profiles.profile_intervals`."""
+        from addends.statistics.linear_mixed import profiles
 
         return profiles.profile_intervals(self, level, method)
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from addends.errors import AddendsError, InputError
 from addends.statistics.columns import require_columns
-from addends.statistics.formulas import parse
+from addends.statistics.linear_mixed.formulas import parse
 
 
 def fit_each(

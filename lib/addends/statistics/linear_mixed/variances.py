@@ -38,7 +38,7 @@ def shares(fit) -> pd.DataFrame:
 
     - From R runs the run-level variance is known only within a factor: the 95 % multipliers of its SD are .52-6.3 for
       R = 3, .62-2.45 for 6, .69-1.8 for 10 and .76-1.46 for 20. Never show a share without its interval
-      (:func:`addends.statistics.profiles.profile_intervals`).
+      (:func:`addends.statistics.linear_mixed.profiles.profile_intervals`).
     - One value per cell cannot separate interaction from residual: with two or more crossed factors and no interaction
       among the terms the last component reads "interaction + residual".
     """

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from addends.errors import InputError
-from addends.statistics import likelihood as engine
 from addends.statistics import mixed
-from addends.statistics.designs import design
-from addends.statistics.formulas import parse
-from addends.statistics.optimum import Template
-from addends.statistics.scaling import standardise
+from addends.statistics.linear_mixed import likelihood as engine
+from addends.statistics.linear_mixed.designs import design
+from addends.statistics.linear_mixed.formulas import parse
+from addends.statistics.linear_mixed.optimum import Template
+from addends.statistics.linear_mixed.scaling import standardise
 from tests.statistics.simulated import dense_covariance, dense_likelihood, simulate
 
 FORMULAS = {
@@ -94,7 +94,7 @@ def test_grouped_and_loose_sums_are_the_same(monkeypatch, repeats, share):
     arrays = design(parse(formula), data)
     found = []
     for entries in (4_000_000, 1):
-        monkeypatch.setattr("addends.statistics.elimination._ENTRIES", entries)
+        monkeypatch.setattr("addends.statistics.linear_mixed.elimination._ENTRIES", entries)
         _, likelihood = standardise(arrays, True)
         template = Template([term.width for term in likelihood.terms])
         theta = np.linspace(0.4, 1.2, len(template))

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics.results import MixedFit
+from addends.statistics.linear_mixed.results import MixedFit
 
 
 def compare(small: MixedFit, large: MixedFit) -> pd.Series:
