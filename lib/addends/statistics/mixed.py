@@ -55,7 +55,8 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     ------
     InputError
         If the formula cannot be read, or the data cannot carry it: see
-        :func:`addends.statistics.linear_mixed.formulas.parse` and :func:`addends.statistics.linear_mixed.designs.design`; or if the model leaves no residual.
+        :func:`addends.statistics.linear_mixed.formulas.parse` and
+        :func:`addends.statistics.linear_mixed.designs.design`; or if the model leaves no residual.
 
     References
     ----------
