@@ -141,12 +141,39 @@ def test_split_of_other_runs(parameters):
         assert float(found[f"{name}_share_lower"]) <= share <= float(found[f"{name}_share_upper"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
+def test_split_with_intervals_of_other_runs(parameters):
+    found = glued(run(notebook("08_"), **parameters))
+    for kind in ("these", "any"):
+        shares = [float(found[f"{kind}_{name}_share"]) for name in ("run", "sentence", "interaction")]
+        assert 0.9 < sum(shares) <= 1
+        for name, share in zip(("run", "sentence", "interaction"), shares, strict=True):
+            assert float(found[f"{kind}_{name}_share_lower"]) <= share <= float(found[f"{kind}_{name}_share_upper"])
+    assert float(found["width_these"]) < float(found["width_any"])
+    assert float(found["agreement"]) < 2  # per cent: with the same model by statsmodels
+    assert found["runs"] == "3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "sublayer", "metric": "nll"}])
+def test_prediction_of_quality_of_other_runs(parameters):
+    found = glued(run(notebook("09_"), **parameters))
+    assert found["runs"] == "3"
+    assert float(found["one_lower"]) <= float(found["one_mean"]) <= float(found["one_upper"])
+    assert float(found["one_sd_lower"]) <= float(found["one_sd"]) <= float(found["one_sd_upper"])
+    for quality in ("chrf", "nll"):
+        for part in ("between", "within"):
+            assert int(found[f"{quality}_{part}_survive"]) <= int(found[f"{quality}_{part}_fixed"])
+            assert int(found[f"{quality}_{part}_tests"]) == int(found["pairs"])
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_figures_have_captions_and_alt_text_and_cells_are_short(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15
-            if any(drawing in cell.source for drawing in ("plots.", "heatmap.", "subplots(")):
+            if any(drawing in cell.source for drawing in ("plots.", "heatmap.", "forest.", "subplots(")):
                 mystnb = cell.metadata["mystnb"]
                 assert len(mystnb["figure"]["caption"]) > 20
                 assert len(mystnb["image"]["alt"]) > 20

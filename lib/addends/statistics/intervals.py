@@ -97,7 +97,7 @@ def crossed_shares(
         raise InputError(f"crossed_shares: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
     if draws < 1_000:
         raise InputError(f"crossed_shares: draws={draws!r} is too few for the tails of an interval; give 1000 or more.")
-    cells = _cells(data, outcome, row, column, replicate)
+    cells = balanced_cells(data, outcome, row, column, replicate, f"crossed_shares({outcome!r})")
     names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
 
     moments = weights @ squares
@@ -208,9 +208,16 @@ def _analysis_of_variance(cells: np.ndarray, row: str, column: str):
     return names, levels, np.array(df), np.array(sums) / df, weights
 
 
-def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None) -> np.ndarray:
-    """The outcome, less its mean, as an array (row, column, replicate); every cell checked to be there once."""
-    where = f"crossed_shares({outcome!r})"
+def balanced_cells(
+    data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None, where: str
+) -> np.ndarray:
+    """The outcome, less its mean, as an array (row, column, replicate), levels sorted; every cell is there once.
+
+    Raises
+    ------
+    InputError
+        As `crossed_shares`; ``where`` opens the message.
+    """
     factors = [row, column] + ([] if replicate is None else [replicate])
     if len({outcome, *factors}) < 1 + len(factors):
         raise InputError(f"{where}: the outcome and the factors {factors} must be different columns.")

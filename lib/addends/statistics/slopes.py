@@ -1,0 +1,193 @@
+"""Does a slope hold over runs? One slope for each run, how far they spread, and what one run more or less does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+from tqdm.auto import tqdm
+
+from addends.errors import InputError
+from addends.statistics import mixed
+from addends.statistics.columns import require_columns
+from addends.statistics.linear_mixed.results import MixedFit
+
+
+def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
+    """The slopes of a model with one for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
+
+    Returns
+    -------
+    DataFrame
+        One row a level: the column ``factor``; estimate, se, df, p, lower, upper (95 %).
+
+    Raises
+    ------
+    InputError
+        If the fit has no parameters ``C(factor)[level]:slope``.
+    """
+    names = _names(fit, slope, factor)
+    limits = fit.conf_int().loc[names.index]
+    table = pd.DataFrame({"estimate": fit.params, "se": fit.bse, "df": fit.df, "p": fit.pvalues}).loc[names.index]
+    return (
+        table.join(limits).assign(**{factor: names}).reset_index(drop=True)[[factor, *table.columns, *limits.columns]]
+    )
+
+
+def over_levels(fit: MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
+    """What the slopes of `each_level` say of other levels: see `heterogeneity`, whose estimates they are."""
+    names = _names(fit, slope, factor).index
+    return heterogeneity(fit.params[names], fit.cov_params.loc[names, names], level)
+
+
+def heterogeneity(estimates: ArrayLike, covariance: ArrayLike, level: float = 0.95) -> pd.Series:
+    r"""The mean of R estimates with a t interval, and the standard deviation of what they estimate.
+
+    The estimates b of R runs have known sampling covariance V, and the true slopes a variance tau^2::
+
+        b ~ N(mu 1, V + tau^2 I),    Q(tau^2) = b' P b,    P = W - W 1 (1' W 1)^-1 1' W,    W = (V + tau^2 I)^-1
+
+    Q falls with tau^2, and at the true one is chi-squared on R - 1 degrees of freedom, whatever R. The interval of
+    tau holds the values at which Q is between that distribution's quantiles (the Q profile), the estimate the one at
+    which Q is its mean, R - 1. The mean and its interval are those of the t-test on R numbers, which takes nothing as
+    known.
+
+    Parameters
+    ----------
+    estimates : array (run,)
+    covariance : array (run, run)
+    level : float
+        Of both intervals.
+
+    Returns
+    -------
+    Series
+        runs, mean, lower, upper, p (of the mean being 0, on R - 1 degrees of freedom), sd (tau), sd_lower, sd_upper,
+        p_equal (of all R slopes being equal).
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two estimates, or the covariance is not one of theirs.
+
+    References
+    ----------
+    Viechtbauer (2007), Statistics in Medicine 26, 37-52 (the Q profile). Paule and Mandel (1982), Journal of Research
+    of the National Bureau of Standards 87, 377-385 (the estimate).
+    """
+    b, v = np.asarray(estimates, dtype=float), np.asarray(covariance, dtype=float)
+    if b.ndim != 1 or len(b) < 2 or not np.isfinite(b).all():
+        raise InputError(f"heterogeneity: estimates={b!r}: two finite numbers or more are wanted, one a run.")
+    if v.shape != (len(b), len(b)) or not np.isfinite(v).all() or np.linalg.eigvalsh(v).min() <= 0:
+        raise InputError(f"heterogeneity: covariance of shape {v.shape} is no covariance matrix of {len(b)} estimates.")
+    if not 0 < level < 1:
+        raise InputError(f"heterogeneity: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    df = len(b) - 1
+
+    def q(variance: float) -> float:
+        weights = np.linalg.inv(v + variance * np.eye(len(b)))
+        mean = weights.sum(axis=0) @ b / weights.sum()
+        return (b - mean) @ weights @ (b - mean)
+
+    def spread(target: float) -> float:
+        if q(0.0) <= target:
+            return 0.0
+        far = np.var(b) + np.trace(v)
+        while q(far) > target:
+            far *= 4
+        return float(np.sqrt(optimize.brentq(lambda variance: q(variance) - target, 0.0, far, xtol=1e-14 * far)))
+
+    test = stats.ttest_1samp(b, 0.0)
+    interval = test.confidence_interval(level)
+    return pd.Series(
+        {
+            "runs": len(b),
+            "mean": b.mean(),
+            "lower": interval.low,
+            "upper": interval.high,
+            "p": test.pvalue,
+            "sd": spread(df),
+            "sd_lower": spread(stats.chi2.ppf((1 + level) / 2, df)),
+            "sd_upper": spread(stats.chi2.ppf((1 - level) / 2, df)),
+            "p_equal": stats.chi2.sf(q(0.0), df),
+        }
+    )
+
+
+def slopes_each(
+    formula: str, data: pd.DataFrame, by: Sequence[str], slope: str, factor: str = "run", progress: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`each_level` and `over_levels` of one model a group of rows (a layer and a term, say).
+
+    Returns
+    -------
+    tuple of two DataFrame
+        With the columns of ``by``: the slope of each level; and their mean and spread, one row a group.
+    """
+    by = list(by)
+    require_columns(data, by, "slopes_each")
+    each, over = [], []
+    groups = data.groupby(by, sort=False, observed=True)
+    for key, rows in tqdm(groups, desc="models", disable=not progress):
+        fit, group = mixed.fit(formula, rows), dict(zip(by, key, strict=True))
+        each.append(each_level(fit, slope, factor).assign(**group))
+        over.append(over_levels(fit, slope, factor).to_dict() | group)
+    each = pd.concat(each, ignore_index=True)
+    return each[[*by, *each.columns.difference(by, sort=False)]], pd.DataFrame(over).set_index(by).reset_index()
+
+
+def leave_each_out(
+    formula: str,
+    data: pd.DataFrame,
+    by: Sequence[str],
+    factor: str = "run",
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    **options,
+) -> pd.DataFrame:
+    """:func:`addends.mixed.fit_each` without each level of ``factor`` in turn: does a slope rest on one run?
+
+    Parameters
+    ----------
+    formula, data, by, options
+        As for `fit_each`.
+    factor : str
+    prepare : function, optional
+        Applied to the rows that remain, before the fit: what is centred or scaled over runs is to be so anew.
+
+    Returns
+    -------
+    DataFrame
+        That of `fit_each`, with the column left_out first; p-values are adjusted within each.
+
+    Raises
+    ------
+    InputError
+        As `fit_each`; or if ``factor`` has fewer than three levels, of which one cannot be spared.
+    """
+    require_columns(data, [factor], "leave_each_out")
+    levels = list(dict.fromkeys(data[factor]))
+    if len(levels) < 3:
+        raise InputError(f"leave_each_out: {factor!r} has the levels {levels}; without one, two or more must remain.")
+    prepare = prepare or (lambda rows: rows)
+    tables = [mixed.fit_each(formula, prepare(data[data[factor] != level]), by, **options) for level in levels]
+    for table, level in zip(tables, levels, strict=True):
+        table.insert(0, "left_out", level)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _names(fit: MixedFit, slope: str, factor: str) -> pd.Series:
+    """The level of ``factor`` by the name of its slope's parameter, in either order of writing."""
+    found = {}
+    for name in fit.names:
+        for start, end in ((f"C({factor})[", f"]:{slope}"), (f"{slope}:C({factor})[", "]")):
+            if name.startswith(start) and name.endswith(end):
+                found[name] = name[len(start) : -len(end)]
+    if len(found) < 2:
+        raise InputError(
+            f"The fit of {fit.formula!r} has no slope of {slope!r} for each level of {factor!r}: its parameters are "
+            f"{fit.names}. Write C({factor}) + C({factor}):{slope} in its formula, without {slope} alone."
+        )
+    return pd.Series(found)
