@@ -123,6 +123,7 @@ lint: $(INSTALLED)  ## Check style: ruff, stripped notebooks, YAML (the same hoo
 bench: $(INSTALLED)  ## Measure speed and memory anew, for the book's page on performance (10 minutes on a quiet machine)
 	"$(BIN)/python" tests/benchmarks/bench_decomposition.py --output data/performance
 	"$(BIN)/python" tests/benchmarks/bench_measure.py --output data/performance
+	"$(BIN)/python" tests/benchmarks/bench_mixed.py --output data/performance/mixed.parquet
 
 # Runs. One whose tables are in data/ is left alone, one that was cut off goes on; checkpoints are in runs/.
 JOBS ?= 2

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_measure.py [--sentences 500 1000 2000] [--output data/performance]
 
-The model of bench_decomposition, both methods, made-up sentences of 5 to 25 words. Each corpus is measured in a process of
-its own, whose largest resident memory is read at the end; the time inside the model and the decomposition is what
+The model of bench_decomposition, both methods, made-up sentences of 5 to 25 words. Each corpus is measured in a process
+of its own, whose largest resident memory is read at the end; the time inside the model and the decomposition is what
 passes between asking `stream` for a layer and having it, the indicators' beside it.
 """
 

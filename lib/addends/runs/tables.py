@@ -81,13 +81,18 @@ def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
     DataError
         If the rows break the schema.
     """
-    path = Path(path)
     checked = validate(frame, table, origin=f"The frame to be written to {path}")
+    return write_parquet(checked, path)
+
+
+def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Write any ``frame`` to ``path`` as parquet, atomically, making the folders above it."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
-        checked.to_parquet(temporary, index=False, compression="zstd")
+        frame.to_parquet(temporary, index=False, compression="zstd")
         os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
         os.replace(temporary, path)
     except BaseException:

@@ -103,10 +103,7 @@ def crossed_shares(
     moments = weights @ squares
     variances = moments.clip(min=0)
     generator = np.random.default_rng(seed)
-    # (draw, mean square): what each expectation may have been, given the mean square that was observed.
-    expectations = df * squares / generator.chisquare(df, size=(draws, len(df)))
-    pivots = (expectations @ weights.T).clip(min=0)
-    shares = pivots / pivots.sum(axis=1, keepdims=True)
+    pivots, shares = pivotal_quantities(df, squares, weights, draws, generator)
     tails = [(1 - level) / 2, (1 + level) / 2]
     variance_lower, variance_upper = np.quantile(pivots, tails, axis=0)
     share_lower, share_upper = np.quantile(shares, tails, axis=0)
@@ -125,6 +122,29 @@ def crossed_shares(
             "boundary": moments < 0,
         }
     )
+
+
+def pivotal_quantities(
+    df: np.ndarray, squares: np.ndarray, weights: np.ndarray, draws: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of what the variances, and their shares, may be: the pivots of `crossed_shares`, from mean squares alone.
+
+    Parameters
+    ----------
+    df, squares : array (mean square,)
+        Degrees of freedom, and the mean squares observed.
+    weights : array (component, mean square)
+        ``variances = weights @ mean squares``, of the moment estimates.
+
+    Returns
+    -------
+    tuple of two array (draw, component)
+        Variances, none below 0; and shares, which sum to 1 in each draw.
+    """
+    # (draw, mean square): what each expectation may have been, given the mean square that was observed.
+    expectations = df * squares / generator.chisquare(df, size=(draws, len(df)))
+    pivots = (expectations @ weights.T).clip(min=0)
+    return pivots, pivots / pivots.sum(axis=1, keepdims=True)
 
 
 def sd_multipliers(levels: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

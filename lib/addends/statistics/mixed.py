@@ -5,8 +5,8 @@ in level g(i) of each grouping factor g, with the columns z_i of its random term
 
     y_i = x_i' beta + sum_g z_gi' b_g(i) + e_i,    b_g ~ N(0, Sigma_g),  e ~ N(0, scale), all independent
 
-How the variances are found is no concern of this module: see :mod:`addends.statistics.likelihood` and
-:mod:`addends.statistics.optimum`. What a fit can tell: :mod:`addends.statistics.results`.
+How the variances are found is no concern of this module: see :mod:`addends.statistics.linear_mixed.likelihood` and
+:mod:`addends.statistics.linear_mixed.optimum`. What a fit can tell: :mod:`addends.statistics.linear_mixed.results`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
-from addends.statistics import moments
-from addends.statistics.comparison import compare
-from addends.statistics.designs import design
-from addends.statistics.formulas import parse
-from addends.statistics.optimum import UNBOUNDED, Template, maximise
-from addends.statistics.repeated import fit_each
-from addends.statistics.results import MixedFit
-from addends.statistics.scaling import standardise
+from addends.statistics.linear_mixed import moments
+from addends.statistics.linear_mixed.comparison import compare
+from addends.statistics.linear_mixed.designs import design
+from addends.statistics.linear_mixed.formulas import parse
+from addends.statistics.linear_mixed.optimum import UNBOUNDED, Template, maximise
+from addends.statistics.linear_mixed.repeated import fit_each
+from addends.statistics.linear_mixed.results import MixedFit
+from addends.statistics.linear_mixed.scaling import standardise
 
 __all__ = ["MixedFit", "compare", "fit", "fit_each"]
 
@@ -54,8 +54,9 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     Raises
     ------
     InputError
-        If the formula cannot be read, or the data cannot carry it: see :func:`addends.statistics.formulas.parse` and
-        :func:`addends.statistics.designs.design`; or if the model leaves no residual.
+        If the formula cannot be read, or the data cannot carry it: see
+        :func:`addends.statistics.linear_mixed.formulas.parse` and
+        :func:`addends.statistics.linear_mixed.designs.design`; or if the model leaves no residual.
 
     References
     ----------

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from addends.errors import InputError
 from addends.statistics import mixed
 from addends.statistics.columns import require_columns
-from addends.statistics.results import MixedFit
+from addends.statistics.linear_mixed.results import MixedFit
 
 
 def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:

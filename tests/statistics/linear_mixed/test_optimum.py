@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from addends.statistics.linear_mixed import moments, optimum
+from addends.statistics.linear_mixed.designs import design
+from addends.statistics.linear_mixed.formulas import parse
+from addends.statistics.linear_mixed.optimum import Objective, Optimum, Template, is_minimum, maximise
+from addends.statistics.linear_mixed.scaling import standardise
+from tests.statistics.simulated import simulate
+
+SLOPE = "y ~ x + (x | run) + (1 | sentence)"
+
+
+def prepared(formula, data, reml=True):
+    _, likelihood = standardise(design(parse(formula), data), reml)
+    return likelihood, Template([term.width for term in likelihood.terms])
+
+
+@pytest.fixture(scope="module")
+def sloped():
+    return simulate(runs=8, sentences=15, slope=0.4, seed=3).sample(frac=0.8, random_state=0)
+
+
+def test_theta_is_the_lower_triangles_column_by_column():
+    template = Template([2, 1, 3])
+    theta = np.arange(1.0, 11.0)
+    first, second, third = template.blocks(theta)
+    np.testing.assert_array_equal(first, [[1, 0], [2, 3]])
+    np.testing.assert_array_equal(second, [[4]])
+    np.testing.assert_array_equal(third, [[5, 0, 0], [6, 8, 0], [7, 9, 10]])
+    np.testing.assert_array_equal(template.vector([first, second, third]), theta)
+    assert np.flatnonzero(template.diagonal).tolist() == [0, 2, 3, 4, 7, 9]
+
+
+@pytest.mark.parametrize("start", [[1, 0, 1, 1], [0.01, 0, 5, 5], [20, 3, 0.02, 0.01], [0, 0, 0, 0]])
+def test_a_poor_start_reaches_the_same_maximum(sloped, start):
+    likelihood, _ = prepared(SLOPE, sloped)
+    good = maximise(likelihood, [np.array([0.5, 0.0, 0.5, 0.5])])
+    found = maximise(likelihood, [np.array(start, dtype=float)])
+    assert found.converged
+    assert found.deviance == pytest.approx(good.deviance, abs=1e-9)
+    np.testing.assert_allclose(found.theta, good.theta, rtol=1e-5)
+
+
+def test_converged_is_asked_of_the_likelihood(sloped, monkeypatch):
+    likelihood, _ = prepared(SLOPE, sloped)
+    best = maximise(likelihood, [np.array([0.5, 0.0, 0.5, 0.5])])
+    assert best.converged
+    # A search that stops early, and says nothing: an SD that is off by 1 % must be noticed.
+    monkeypatch.setattr(optimum, "_search", lambda objective, start, fixed=None: start)
+    monkeypatch.setattr(optimum, "_polish", lambda objective, theta: theta)
+    for number in range(4):
+        off = best.theta * np.where(np.arange(4) == number, 1.01, 1)
+        found = maximise(likelihood, [off])
+        np.testing.assert_allclose(found.theta, off)
+        assert not found.converged
+
+
+@pytest.mark.parametrize("places", [[3], [2], [0, 1]])
+def test_zero_is_no_minimum_where_the_likelihood_would_leave_it(sloped, places):
+    """All else at its best: every slope is zero there, and only a step away from the boundary shows the way down."""
+    likelihood, _ = prepared(SLOPE, sloped)
+    objective = Objective(likelihood)
+    fixed = np.isin(np.arange(4), places)
+    face = optimum._search(objective, np.where(fixed, 0.0, 0.5), fixed)
+    face = optimum._polish(objective, face)
+    assert (face[places] == 0).all()
+    assert np.abs(objective.gradient(face)[1]).max() < 1e-5
+    assert not is_minimum(objective, face)
+    assert is_minimum(objective, maximise(likelihood, [face]).theta)
+
+
+def test_a_variance_that_is_best_at_zero_is_exactly_zero():
+    data = simulate(seed=3)
+    data["y"] -= data.groupby("run")["y"].transform("mean")
+    likelihood, template = prepared("y ~ 1 + (1 | run) + (1 | sentence)", data)
+    found = maximise(likelihood, [np.ones(2)])
+    assert isinstance(found, Optimum)
+    assert found.converged
+    assert found.theta[0] == 0
+    values = [likelihood.deviance(template.blocks(np.array([size, found.theta[1]]))) for size in (1e-3, 1e-2, 0.1)]
+    assert min(values) > found.deviance
+
+
+def test_the_analysis_of_variance_is_the_start_and_the_end_of_a_balanced_search():
+    likelihood, template = prepared("y ~ 1 + (1 | run) + (1 | sentence)", simulate(seed=1))
+    start = template.vector(moments.start(likelihood.terms, likelihood.y - likelihood.y.mean()))
+    np.testing.assert_allclose(maximise(likelihood, [np.ones(2)]).theta, start, rtol=1e-8)
+
+
+def test_hessian_is_symmetric_and_that_of_the_deviance(sloped):
+    likelihood, _ = prepared(SLOPE, sloped)
+    objective, theta = Objective(likelihood), np.array([0.7, 0.1, 0.4, 0.6])
+    hessian = objective.hessian(theta, np.ones(4, dtype=bool))
+    step = 1e-3
+    for number in range(4):
+        change = step * (np.arange(4) == number)
+        second = (objective(theta + change) - 2 * objective(theta) + objective(theta - change)) / step**2
+        assert hessian[number, number] == pytest.approx(second, rel=1e-3)
+    np.testing.assert_array_equal(hessian, hessian.T)
