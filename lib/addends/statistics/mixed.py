@@ -23,10 +23,12 @@ from addends.statistics.linear_mixed.optimum import UNBOUNDED, Template, maximis
 from addends.statistics.linear_mixed.repeated import fit_each
 from addends.statistics.linear_mixed.results import MixedFit
 from addends.statistics.linear_mixed.scaling import standardise
+from addends.statistics.linear_mixed.threads import one_thread
 
 __all__ = ["MixedFit", "compare", "fit", "fit_each"]
 
 
+@one_thread
 def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     """Fit a linear mixed model: ``y = X beta + Z b + e``, ``b ~ N(0, Sigma)``, ``e ~ N(0, scale)``.
 

@@ -22,10 +22,12 @@ from addends.statistics.intervals import crossed_shares
 from addends.statistics.linear_mixed.held import sd_profile, share_profile
 from addends.statistics.linear_mixed.optimum import SINGULAR
 from addends.statistics.linear_mixed.results import MixedFit, check_level
+from addends.statistics.linear_mixed.threads import one_thread
 
 _METHODS = ("auto", "profile", "generalised")
 
 
+@one_thread
 def profile_intervals(fit: MixedFit, level: float = 0.95, method: str = "auto") -> pd.DataFrame:
     """Intervals of every SD and, where all random terms are intercepts, of every share of variance (ICC).
 

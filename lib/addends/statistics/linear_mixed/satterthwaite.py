@@ -19,8 +19,10 @@ from __future__ import annotations
 import numpy as np
 
 from addends.statistics.linear_mixed.optimum import SINGULAR, Template
+from addends.statistics.linear_mixed.threads import one_thread
 
 
+@one_thread
 def degrees(fit, contrasts: np.ndarray) -> tuple[np.ndarray, str]:
     """Degrees of freedom of each contrast (contrast, p), in the fixed effects as given, and what they are, in words."""
     likelihood = fit.likelihood
