@@ -1,4 +1,8 @@
-"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?"""
+"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?
+
+The same question over all pairs of checkpoints is asked in `addends.statistics.pairs`, over blocks of one training in
+`bootstrap`, over runs in `spread`, over sentences in `sentence_level`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics.columns import listed, numbers, require_columns
+from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
 
 FEWEST_CHECKPOINTS = 4
 
@@ -91,7 +95,7 @@ def over_checkpoints(
         )
     twice = data.duplicated([*by, step])
     if twice.any():
-        cases = [_named([*by, step], row) for row in data.loc[twice.to_numpy(), [*by, step]].itertuples(index=False)]
+        cases = [named([*by, step], row) for row in data.loc[twice.to_numpy(), [*by, step]].itertuples(index=False)]
         raise InputError(
             f"{where}: a group has one row a checkpoint, but {len(cases)} stand more than once: {listed(cases, 3)}. "
             "Name the column that tells them apart in by=, or keep one (a metric, a target, a method?)."
@@ -100,13 +104,13 @@ def over_checkpoints(
         raise InputError(f"{where}: the data have no rows.")
 
     # Table columns are often float32: a difference smaller than this is their rounding, and not a change.
-    rounding = {name: _rounding(data[name]) for name in (indicator, quality)}
+    rounding = {name: rounding_of(data[name]) for name in (indicator, quality)}
     rows, few = [], []
     groups = data.groupby(by, sort=True, observed=True).indices
     for name, positions in groups.items():
         name = name if isinstance(name, tuple) else (name,)
         if len(positions) < FEWEST_CHECKPOINTS:
-            few.append(f"{_named(by, name)} ({len(positions)})")
+            few.append(f"{named(by, name)} ({len(positions)})")
             continue
         positions = positions[np.argsort(columns[step][positions], kind="stable")]
         t, x, q = (columns[column][positions] for column in (step, indicator, quality))
@@ -181,13 +185,3 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
         left = np.prod([1 - rho**2 for rho in with_step])
         result["rho_partial"] = np.clip((result["rho"] - np.prod(with_step)) / np.sqrt(left), -1, 1)
     return {**result, "note": "; ".join(notes)}
-
-
-def _rounding(column: pd.Series) -> float:
-    """Two units in the last place of the column's type, relative to its largest value."""
-    dtype = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype))
-    return 2 * float(np.finfo(dtype if dtype.kind == "f" else "float64").eps)
-
-
-def _named(names: Sequence[str], values: Sequence) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))

@@ -17,6 +17,9 @@ def correlations() -> pd.DataFrame:
     repeated random samples of pairs from one and the same trajectory, not over runs. Do not take them at face value:
 
     - at checkpoint level the signs are reversed, for the released code standardises with (mean - x) / sd;
+    - at checkpoint level the Russian runs seem to decompose the references, the others their own output, whose quality
+      it is: with these targets all 3,456 coefficients of single runs are within 2.3 of their std of the exact ones
+      (`addends.statistics.pairs.over_pairs`); with own output throughout some are 4.6 away;
     - ``run`` "rus-eng" pools the three Russian runs, but its row of the first term (I by sublayer, S by token)
       averages the rows of "L1" in; at sentence level too;
     - ``term`` "L1" sums absolute differences over the terms, while the difference in quality keeps its sign.
@@ -33,11 +36,19 @@ def correlations() -> pd.DataFrame:
 
 
 def distances() -> pd.DataFrame:
-    """The released dynamic-time-warping distances between the trajectories of two runs (own output), as stored.
+    """The released dynamic-time-warping distances between the trajectories of two runs, as stored.
 
-    Columns: version, by, run, other, indicator, term, layer; distance. ``version`` "final" is the distance of
-    standardised trajectories; "normalized" holds one value for all six layers; "first" is an older file (by sublayer
-    only). In layer 0 nearly all is missing but the indicator "distance".
+    Columns: version, by, run, other, indicator, term, layer; distance. In layer 0 nearly all is missing but the
+    indicator "distance". The three versions, as recomputed from the released trajectories with
+    `addends.statistics.trajectories.between_runs` (to seven digits, those of the tables' float32):
+
+    - "first", by sublayer only: warping without a band, summed absolute differences of trajectories standardised each
+      by its own mean and standard deviation, up to step 585,000; all runs decompose their own output;
+    - "final": the same, but the three Russian runs decompose the references and the other three their own output. A
+      distance of a Russian run from another thus holds a difference of target beside that of condition, and no
+      distance between two Russian runs does;
+    - "normalized": the final distances of layer 6, standardised over all pairs of runs and terms of an indicator, and
+      written to all six layers.
     """
     sources = {("first", "sublayer"): ""}
     for method, by in METHODS.items():

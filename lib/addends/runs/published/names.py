@@ -20,8 +20,8 @@ INDICATORS = {"spim": "importance", "cosine": "cosine", "norm_ratio": "norm_rati
 TERMS = {"sublayer": ("I", "S", "T", "F", "C"), "token": ("S", "T", "C")}
 METHODS = {"mickus-etal": "sublayer", "oh-schuler": "token"}
 SPELLINGS = {spelling: run for run, others in RUNS.items() for spelling in (run, *others)} | {"rus_allseeds": POOLED}
-# The oldest file of distances counts the Russian runs from 1. Of the six ways to match them with s0, s1, s2 this one
-# alone brings its numbers to within a few per cent (median 1.7) of the later file's; the next best is at 6.5.
+# The oldest file of distances counts the Russian runs from 1. Matched like this with s0, s1, s2, its numbers are those
+# that the runs' own output gives, to seven digits; with another match they are not.
 COUNTED_FROM_ONE = {f"rus-eng s{number + 1}": f"rus-eng-s{number}" for number in range(3)}
 
 
