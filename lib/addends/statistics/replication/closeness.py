@@ -19,7 +19,7 @@ def closeness(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a kind: result, numbers (how many were released), unit of the distance ("released SD", "relative", or
+        One row a kind: result, numbers (how many were derived), unit of the distance ("released SD", "relative", or
         "absolute"), largest, and typical, the median.
     """
     rows = []
@@ -47,7 +47,7 @@ def closeness(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     names = {"own": "distances, first version", "mixed": "distances, final version"}
     for targets, result in names.items():
         rows_of = tables["distances"][tables["distances"]["targets"] == targets]
-        add(result, rows_of["gap"], "relative", int(rows_of["pairs_released"].sum()))
+        add(result, rows_of["gap"], "relative", int(rows_of[["pairs", "pairs_released"]].min(axis=1).sum()))
     facts = tables["facts"].set_index("name")["value"]
     if "normalized_gap" in facts:
         last = tables["distances"][(tables["distances"]["targets"] == "mixed") & (tables["distances"]["layer"] == 6)]

@@ -204,6 +204,7 @@ def underivable() -> pd.DataFrame:
         ("bleu-, chrf-, comet-scores2", "scores of quality", "need translations; BLEU alone follows from its parts"),
         ("sentence-level/res-*", "indicators and COMET of single sentences", "need the models, and a model for COMET"),
         ("corr/no-gen", "agreement of two seeds, token by token", "needs the indicators of single tokens"),
+        ("DTWdistances, first version", "two distances in layer 0", "are of curves that are 1 but for rounding"),
         ("Spearmancorrelations", "the last digits of means and stdv", "samples were drawn without a seed"),
         ("the paper", "its figures and tables", "are not among the released result files"),
     ]
