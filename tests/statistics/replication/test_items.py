@@ -33,6 +33,17 @@ def test_within_checkpoints_is_that_of_over_sentences(released):
         np.testing.assert_allclose(found[name], expected.loc[found.index, name])
 
 
+def test_without_the_earliest_checkpoint_of_each_run(released):
+    data = miniature.items()
+    data.loc[data["run"] == "sla-eng", "checkpoint"] += 5000  # its earliest is a late one
+    found = items.by_term(data, released).query("indicator == 'cosine'").set_index(["run", "layer", "term"])
+    first = data["run"].map({"sla-eng": 6000}).fillna(1000)
+    rest = over_sentences(data[data["checkpoint"] != first], "cosine", "comet").set_index(["run", "layer", "term"])
+    np.testing.assert_allclose(found["rho_without_first"], rest.loc[found.index, "rho_pooled"])
+    alone = items.by_term(data.assign(checkpoint=1000), released)
+    assert alone["rho_without_first"].isna().all()
+
+
 def test_a_file_read_from_its_end_turns_the_signed_sum_alone(released):
     data = miniature.items()
     one = items.summed(data, released)

@@ -43,6 +43,14 @@ def test_a_series_has_the_same_draws_whatever_else_is_computed(released):
     assert not np.allclose(every["sd_samples"], drawn(released, seed=1)["sd_samples"])
 
 
+def test_two_series_do_not_share_their_draws(released):
+    """Were the draws the same, equal curves would have equal deviations."""
+    paths = coefficients.as_released(miniature.trajectories(layers=(1,)))
+    found = drawn(released, pd.concat([paths, paths.assign(layer=2)]))
+    by_layer = found.pivot(index=[name for name in coefficients.KEY if name != "layer"], columns="layer")["sd_samples"]
+    assert (by_layer[1] != by_layer[2]).all()
+
+
 def test_bad_input(released):
     with pytest.raises(InputError, match="has 66 pairs of checkpoints, fewer than pairs=67"):
         drawn(released, pairs=67)

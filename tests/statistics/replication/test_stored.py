@@ -8,6 +8,7 @@ import pytest
 
 from addends.errors import DataError, InputError
 from addends.statistics import replication
+from addends.statistics.replication import __main__ as command
 from addends.statistics.replication import closeness, coefficients, stored
 
 FOLDER = Path(__file__).parents[3] / "data" / "published_results"
@@ -166,6 +167,22 @@ def test_available_says_whether_the_user_has_the_files(tmp_path, monkeypatch):
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="is no folder"):
         replication.available()
+
+
+def test_the_command_writes_what_is_computed(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "compute", lambda progress: small)
+    command.main(["--output", str(tmp_path / "tables")])
+    assert "pooled.parquet: 2 rows" in capsys.readouterr().out
+    assert replication.compare(small, replication.read(tmp_path / "tables"))["largest"].max() <= 5e-5
+
+
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADDENDS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--output", str(tmp_path / "tables")])
+    assert caught.value.code == 1
+    assert "python -m addends.statistics.replication: ADDENDS_DATA=" in capsys.readouterr().err
+    assert not (tmp_path / "tables").exists()
 
 
 @real

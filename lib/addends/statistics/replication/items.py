@@ -39,7 +39,8 @@ def by_term(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fal
     -------
     DataFrame
         One row a by, run, layer, term and indicator (metric: "comet"): rho_pairs; off, (mean - rho_pairs) / std;
-        rho_pooled, rho_within, rho_between, smallest, largest as `over_sentences` gives them.
+        rho_pooled, rho_within, rho_between, smallest, largest as `over_sentences` gives them; rho_without_first,
+        rho_pooled without the run's earliest checkpoint (missing if it is the only one).
 
     Raises
     ------
@@ -55,12 +56,18 @@ def by_term(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fal
             rows.append({**names, "term": term, "rho_pairs": rho})
     found = pd.DataFrame(rows)
     group = ["by", "run", "layer", "term"]
-    within = [over_sentences(items, name, "comet", group).assign(indicator=name) for name in INDICATORS]
+    later = items[items["checkpoint"] > items.groupby("run")["checkpoint"].transform("min")]
     kept = ["rho_pooled", "rho_within", "rho_between", "smallest", "largest"]
-    found = found.merge(pd.concat(within)[[*group, "indicator", *kept]], on=[*group, "indicator"], validate="1:1")
+    for rows, names in ((items, kept), (later, ["rho_without_first"])):
+        if not len(rows):
+            found = found.assign(rho_without_first=np.nan)
+            continue
+        each = [over_sentences(rows, name, "comet", group).assign(indicator=name) for name in INDICATORS]
+        each = pd.concat(each).assign(rho_without_first=lambda frame: frame["rho_pooled"])
+        found = found.merge(each[[*group, "indicator", *names]], on=[*group, "indicator"], how="left", validate="1:1")
     both = beside(found.assign(metric="comet"), released, "sentence", KEY)
     both["off"] = (both["mean"] - both["rho_pairs"]) / both["std"]
-    return both[[*KEY, "rho_pairs", "off", *kept]]
+    return both[[*KEY, "rho_pairs", "off", *kept, "rho_without_first"]]
 
 
 def summed(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = False) -> pd.DataFrame:
@@ -102,7 +109,7 @@ def _runs(items: pd.DataFrame) -> list[tuple[dict, dict[str, np.ndarray], np.nda
         comet = rows.drop_duplicates("place").set_index("place")["comet"].sort_index().to_numpy(dtype=float)
         comet = np.rint(comet * 10**COMET_DECIMALS)
         for indicator in INDICATORS:
-            wide = rows.pivot(index="place", columns="term", values=indicator).sort_index().astype("float64")
+            wide = rows.pivot(index="place", columns="term", values=indicator).astype("float64")
             names = {"by": by, "run": run, "layer": layer, "indicator": indicator}
             found.append((names, {term: wide[term].to_numpy() for term in wide}, comet))
     return found

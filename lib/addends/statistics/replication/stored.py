@@ -201,7 +201,7 @@ def underivable() -> pd.DataFrame:
     """The released results that the released measurements do not give, and why: file, what, why."""
     rows = [
         ("decomps, decomps-oh-schuler", "means and SDs of the indicators", "need the models and the corpus"),
-        ("bleu-, chrf-, comet-scores2", "scores of quality", "need translations; BLEU alone follows from its parts"),
+        ("bleu-, chrf-, comet-scores2", "scores of quality", "need the translations (but see BLEU, above)"),
         ("sentence-level/res-*", "indicators and COMET of single sentences", "need the models, and a model for COMET"),
         ("corr/no-gen", "agreement of two seeds, token by token", "needs the indicators of single tokens"),
         ("DTWdistances, first version", "two distances in layer 0", "are of curves that are 1 but for rounding"),
