@@ -152,13 +152,18 @@ def test_figures_shown_by_prose_pages_exist_and_have_alternative_text():
 
 def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlations():
     from addends.runs.schemas import METRICS, SCHEMAS
+    from addends.statistics import replication
+    from addends.statistics.pairs import COEFFICIENTS
 
     page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z_]+)`", page))
     columns = {
         column for table in ("translations", "measurements", "trajectories") for column in SCHEMAS[table].columns
     }
-    assert columns | set(METRICS) | {"rho", "rho_differences", "rho_partial"} <= described | {"by"}
+    assert columns | set(METRICS) | set(COEFFICIENTS) <= described | {"by"}
+    for name, frame in replication.read(ROOT / "data" / "published_results").items():
+        numbers = {column for column in frame.select_dtypes(["float", "bool"]) if name != "facts"}
+        assert numbers <= described | {"pairs", "pairs_released"}, name
     assert '`by="sublayer"`' in page
     assert '`by="token"`' in page
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -166,6 +167,44 @@ def test_prediction_of_quality_of_other_runs(parameters):
         for part in ("between", "within"):
             assert int(found[f"{quality}_{part}_survive"]) <= int(found[f"{quality}_{part}_fixed"])
             assert int(found[f"{quality}_{part}_tests"]) == int(found["pairs"])
+
+
+def check_replication(found: dict) -> None:
+    """What the page says, whichever figures it shows."""
+    assert found["derived"].strip("'") == "6,720"
+    assert 0 < float(found["furthest"]) < 3
+    assert float(found["turned"]) == 100
+    assert float(found["as_stored"]) < 10
+    assert float(found["true_sign"]) == pytest.approx(-float(found["stored_sign"]), abs=0.02)
+    assert float(found["pooled_released"]) > float(found["pooled_alone"]) + 0.1
+    assert float(found["sum_signed"]) < 0 < float(found["sum_unsigned"])
+    assert float(found["sd_seeds"]) > 3 * float(found["sd_samples"])
+    assert float(found["items_released"]) > float(found["items_pooled"]) > float(found["items_within"])
+    assert float(found["items_later"]) < 0.1
+    assert float(found["size_rho_late_short_lag"]) < 0.2 * float(found["size_rho"])
+    assert float(found["agree_late"]) < float(found["agree_early"])
+    assert float(found["smallest_p"]) == pytest.approx(0.05)
+
+
+@pytest.mark.slow
+def test_published_results_without_the_released_files(monkeypatch):
+    monkeypatch.delenv("ADDENDS_DATA", raising=False)
+    found = glued(run(notebook("07_")))
+    assert "not here: all figures are stored ones" in found["shown"]
+    assert "Nothing was computed anew" in found["checked"]
+    check_replication(found)
+
+
+@pytest.mark.slow
+def test_published_results_with_the_released_files(data_folder):
+    if not (data_folder / "published").is_dir():
+        pytest.skip("needs ADDENDS_DATA: a folder that holds published/")
+    found = glued(run(notebook("07_")))
+    assert "Layers [6]" in found["shown"]
+    assert "computed now" in found["shown"]
+    apart = re.search(r"within (\S+) of the stored", found["checked"])
+    assert float(apart[1]) <= 1e-4  # the stored figures have four decimals
+    check_replication(found)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

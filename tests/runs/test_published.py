@@ -17,7 +17,7 @@ import pytest
 from addends.errors import DataError, InputError
 from addends.runs import published
 from addends.runs import tables as schemas
-from addends.runs.published import names, released
+from addends.runs.published import names, released, results
 
 RUNS = list(names.RUNS)
 CHECKPOINTS = (1000, 2000, 3000)
@@ -232,6 +232,29 @@ def test_sentences_are_ids_of_their_sources(data):
     assert items.groupby("sentence")["run"].nunique()[shared] == len(RUNS)
     assert sentences["sentence"].str.fullmatch("[0-9a-f]{12}").all()
     assert set(items["sentence"]) == set(published.translations()["sentence"]) == set(sentences["sentence"])
+
+
+def test_places_are_those_of_the_files_and_not_of_the_tables(data):
+    places, items = published.places(), published.measurements()
+    key = ["run", "checkpoint", "sentence"]
+    assert not places.duplicated(key).any()
+    assert len(places.merge(items[key].drop_duplicates(), on=key)) == len(places) == 6 * 4
+    for run, rows in places.groupby("run"):
+        name = run.replace("-s", "_s") if run.startswith("rus") else run
+        file = pd.read_csv(data / f"results/sentence-level/res-sentence-level.{name}.csv")
+        order = file[["ckpt", "src"]].drop_duplicates()
+        ids = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in order["src"]]
+        found = rows.sort_values("place")
+        assert found["place"].tolist() == [0, 1, 2, 3]
+        assert found["sentence"].tolist() == ids
+        assert found["checkpoint"].tolist() == order["ckpt"].tolist()
+
+
+def test_files_of_the_two_methods_in_different_order_are_refused(data, monkeypatch):
+    whole = results._sentence_level
+    monkeypatch.setattr(results, "_sentence_level", lambda by: whole(by).iloc[:: 1 if by == "token" else -1])
+    with pytest.raises(DataError, match="same items in the same order"):
+        published.places()
 
 
 def test_correlations_hold_the_cells_of_the_files(data):
@@ -499,6 +522,7 @@ def test_released_sentence_level_items():
     items, scores, sentences = published.measurements(), published.translations(), published.sentences()
     assert len(items) == 6 * 400 * 7 * (5 + 3)
     assert (scores.groupby("run").size() == 400).all()
+    assert (published.places().groupby("run")["place"].agg(sorted).map(lambda place: place == [*range(400)])).all()
     assert (scores.groupby("run")["checkpoint"].nunique() == 10).all()
     assert scores["comet"].notna().all()
     assert len(sentences) == scores["sentence"].nunique() == 2242

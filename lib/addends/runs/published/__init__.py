@@ -33,6 +33,7 @@ from addends.runs.published.analyses import agreement, correlations, distances
 from addends.runs.published.released import fetch, files
 from addends.runs.published.results import (
     measurements,
+    places,
     quality,
     runs,
     sentences,
@@ -49,6 +50,7 @@ __all__ = [
     "fetch",
     "files",
     "measurements",
+    "places",
     "quality",
     "runs",
     "sentences",

@@ -138,6 +138,20 @@ def measurements() -> pd.DataFrame:
     return _valid(pd.concat(frames).rename(columns={"ckpt": "checkpoint", "layer_idx": "layer"}), "measurements")
 
 
+def places() -> pd.DataFrame:
+    """The place of every item of ``measurements`` in the released file of its run, counted from 0.
+
+    Columns: run, checkpoint, sentence, place. The order has no meaning, but a released analysis depends on it
+    (`addends.statistics.replication.items.summed`). The files of both methods have the same.
+    """
+    key = ["run", "checkpoint", "sentence"]
+    orders = [_sentence_level(by).rename(columns={"ckpt": "checkpoint"})[key].drop_duplicates() for by in TERMS]
+    if not orders[0].reset_index(drop=True).equals(orders[1].reset_index(drop=True)):
+        raise DataError("The sentence-level files of the two methods do not hold the same items in the same order.")
+    frame = orders[0].assign(place=orders[0].groupby("run").cumcount())
+    return frame.sort_values(key, kind="stable").reset_index(drop=True)
+
+
 def tables() -> dict[str, pd.DataFrame]:
     """All six tables by name, each valid under its schema. Warns as ``quality`` does."""
     readers = (runs, quality, sentences, translations, measurements, trajectories)
