@@ -200,7 +200,7 @@ def test_published_results_with_the_released_files(data_folder):
     if not (data_folder / "published").is_dir():
         pytest.skip("needs ADDENDS_DATA: a folder that holds published/")
     found = glued(run(notebook("07_")))
-    assert "Layers [6]" in found["shown"]
+    assert "Layers 6 by sublayer" in found["shown"]
     assert "computed now" in found["shown"]
     apart = re.search(r"within (\S+) of the stored", found["checked"])
     assert float(apart[1]) <= 1e-4  # the stored figures have four decimals
