@@ -15,6 +15,7 @@ from addends.errors import DataError, InputError
 from addends.runs import published
 from addends.runs.published import released
 from addends.runs.tables import METHODS
+from addends.statistics.linear_mixed.threads import one_thread
 from addends.statistics.replication import checks, coefficients, items, resamples, warped
 
 LAYERS = (0, 1, 2, 3, 4, 5, 6)
@@ -47,6 +48,7 @@ def available() -> bool:
     return not may_download
 
 
+@one_thread
 def compute(
     layers: Sequence[int] = LAYERS, by: Sequence[str] = METHODS, *, progress: bool = False
 ) -> dict[str, pd.DataFrame]:
