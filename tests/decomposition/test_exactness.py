@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -254,3 +255,19 @@ def test_a_float32_sum_a_little_worse_than_its_bound_is_warned_of_and_a_wrong_on
         else:
             with pytest.raises(UnsupportedModelError, match="layer 4"):
                 check_sum(vectors, state, mask, 4, model)
+
+
+@pytest.mark.parametrize("tokens", ["grouped", "each"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_row_with_the_wrong_value_map_of_an_attention_is_refused_by_token(monkeypatch, place, tokens):
+    """Of self-attention and of cross-attention alike: what was written is no proof of how it came about."""
+    model = make("marian", torch.float64)
+    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+    row = architectures.architecture_of(model.config)
+    sublayers = list(row.stack.sublayers)
+    wrong = sublayers[place].value.replace("v_proj", "k_proj")
+    sublayers[place] = replace(sublayers[place], value=wrong)
+    stack = replace(row.stack, sublayers=tuple(sublayers))
+    addends.register(replace(row, stack=stack), replace_existing=True)
+    with pytest.raises(UnsupportedModelError, match="layer 1"):
+        addends.decompose(model, batch_for(model), by="token", tokens=tokens)

@@ -11,14 +11,6 @@ from addends.errors import InputError
 from addends.figures import forest
 
 mpl.use("agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
 
 
 @pytest.fixture

@@ -12,17 +12,9 @@ from addends.errors import InputError
 from addends.figures import heatmap
 
 mpl.use("agg")
-import matplotlib.pyplot as plt
 
 SOURCES, TARGETS = ("le", "chat", "dort"), ("cats", "sleep")
 VALUES = np.array([[0.1, 0.9, -0.3], [0.0, 0.2, 0.5]])  # (position, source)
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
 
 
 def tidy(values, name):

@@ -14,16 +14,8 @@ from addends.errors import InputError
 from addends.figures import plots, style
 
 mpl.use("agg")
-import matplotlib.pyplot as plt
 
 TERMS = ("I", "S", "T", "F", "C")
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
 
 
 @pytest.fixture

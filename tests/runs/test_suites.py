@@ -198,10 +198,11 @@ def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, caps
 
 
 def test_shipping_without_weights_says_where_they_would_be(tmp_path, capsys, done):
-    arguments = ["toy", "--ship", NAMES[0], "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}"]
+    trained = tmp_path / "trained"
+    arguments = ["toy", "--ship", NAMES[0], "--work", f"{trained}", "--data", f"{ROOT / 'data'}"]
     code, message = fails(capsys, *arguments)
     assert code == 1
-    assert f"{tmp_path}/work/toy/{NAMES[0]}/checkpoint-1000 is no finished checkpoint" in message
+    assert f"{trained / 'toy' / NAMES[0] / 'checkpoint-1000'} is no finished checkpoint" in message
     assert "--again" in message
     assert done == []
 

@@ -46,9 +46,9 @@ def add_written(
         How many terms go through at once: bounds memory, changes nothing else.
     source : None, Tensor or (Tensor, Tensor)
         For a cross-attention, the parts of the encoder's states. None: they are one part, the first term, and what the
-        cross-attention wrote for it is what it wrote. The states, of shape (sentence, read position, dim): each
-        position is a part, in the order of the first terms. Two: parts of shape (part, sentence, read position, dim),
-        and the index of the term that each goes to, of shape (part,).
+        cross-attention wrote for it is taken as it was written: no check of its value map. The states, of shape
+        (sentence, read position, dim): each position is a part, in the order of the first terms. Two: parts of shape
+        (part, sentence, read position, dim), and the index of the term that each goes to, of shape (part,).
     constant : int or None
         The index of the constant term, the last; None leaves out what goes there.
     """

@@ -90,6 +90,9 @@ def propagate(
     vectors[sources : sources + len(own)] = own
     spans = [EMPTY] * sources + spans_of(own, tokens)
     source = record.encoder_states if tokens == "each" else None
+    if source is None and record.encoder_states is not None and not subtract:
+        # One part, carried like any other: a wrong value map of the cross-attention is to show in the sum.
+        source = (record.encoder_states[None], torch.zeros(1, dtype=torch.long, device=own.device))
     if through_encoder:
         if subtract:
             raise InputError("subtract=True leaves out the constant, which through_encoder=True needs.")

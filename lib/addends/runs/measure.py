@@ -8,9 +8,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.encoding import check_sentences, encode, translate
+from addends.decomposition.encoding import check_sentences, encode_or_translate
 from addends.decomposition.indicators import NAMES, of_vectors
 from addends.decomposition.parts import DEFAULT_CENTERING, stream
 from addends.errors import InputError
@@ -65,12 +64,8 @@ def measure(
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):
         chosen = order[start : start + batch_size]
         own = [sources[index] for index in chosen]
-        if architecture_of(model.config).kind != "encoder-decoder":
-            batch = encode(model, tokenizer, own)
-        elif targets is None:
-            batch = translate(model, tokenizer, own)
-        else:
-            batch = encode(model, tokenizer, own, [targets[index] for index in chosen])
+        given = None if targets is None else [targets[index] for index in chosen]
+        batch = encode_or_translate(model, tokenizer, own, given)
         frame = measure_batch(model, batch, by, check=start == 0)
         frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
         frames.append(frame)

@@ -10,6 +10,21 @@ from addends.statistics.columns import require_columns
 from addends.statistics.intervals import crossed_shares
 
 
+def each_left_out(data: pd.DataFrame, factor: str, where: str) -> list[tuple[object, pd.DataFrame]]:
+    """Each level of ``factor`` with the rows of all the others.
+
+    Raises
+    ------
+    InputError
+        If ``factor`` is no column, or has fewer than three levels, of which one cannot be spared.
+    """
+    require_columns(data, [factor], where)
+    levels = list(dict.fromkeys(data[factor]))
+    if len(levels) < 3:
+        raise InputError(f"{where}: {factor!r} has the levels {levels}; with one left out, two or more must remain.")
+    return [(level, data[data[factor] != level]) for level in levels]
+
+
 def leave_one_out(data: pd.DataFrame, outcome: str, row: str = "run", column: str = "sentence") -> pd.DataFrame:
     """`crossed_shares` without each level of ``row`` in turn: does a share rest on one run?
 
@@ -24,13 +39,9 @@ def leave_one_out(data: pd.DataFrame, outcome: str, row: str = "run", column: st
     InputError
         As `crossed_shares`; and if ``row`` has fewer than three levels, of which one cannot be spared.
     """
-    require_columns(data, [row], "leave_one_out")
-    levels = list(dict.fromkeys(data[row]))
-    if len(levels) < 3:
-        raise InputError(f"leave_one_out: {row!r} has the levels {levels}; with one left out, two or more must remain.")
     parts = [
-        crossed_shares(data[data[row] != level], outcome, row, column, draws=1_000).assign(left_out=level)
-        for level in levels
+        crossed_shares(rows, outcome, row, column, draws=1_000).assign(left_out=level)
+        for level, rows in each_left_out(data, row, "leave_one_out")
     ]
     return pd.concat(parts, ignore_index=True)[["left_out", "component", "share"]]
 

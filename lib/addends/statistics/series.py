@@ -55,8 +55,8 @@ def aligned(
             f"{where}: by={by} must name 'run', and by, indicators and 'checkpoint' different columns; given "
             f"indicators={indicators}."
         )
-    columns = _checked(data, [*by, "checkpoint"], indicators, where)
-    scores = _checked(quality, ["run", "checkpoint", "metric"], ["score"], where)["score"]
+    columns = checked(data, [*by, "checkpoint"], indicators, where)
+    scores = checked(quality, ["run", "checkpoint", "metric"], ["score"], where)["score"]
     strangers = sorted(set(data["run"]) - set(quality["run"]))
     if strangers:
         raise InputError(
@@ -105,7 +105,14 @@ def is_constant(values: np.ndarray, rounding: float) -> bool:
     return len(values) == 0 or np.ptp(values) <= rounding * np.abs(values).max()
 
 
-def _checked(data: pd.DataFrame, key: list[str], values: list[str], where: str) -> dict[str, np.ndarray]:
+def checked(data: pd.DataFrame, key: list[str], values: list[str], where: str) -> dict[str, np.ndarray]:
+    """The columns of numbers of a table of curves; ``key``, which holds "checkpoint", names each row once.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or holds no numbers, a value is infinite, or a part of the key is missing or repeated.
+    """
     require_columns(data, [*key, *values], where)
     if not len(data):
         raise InputError(f"{where}: the data have no rows.")

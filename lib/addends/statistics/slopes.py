@@ -14,6 +14,7 @@ from addends.errors import InputError
 from addends.statistics import mixed
 from addends.statistics.columns import require_columns
 from addends.statistics.linear_mixed.results import MixedFit
+from addends.statistics.sensitivity import each_left_out
 
 
 def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
@@ -167,14 +168,11 @@ def leave_each_out(
     InputError
         As `fit_each`; or if ``factor`` has fewer than three levels, of which one cannot be spared.
     """
-    require_columns(data, [factor], "leave_each_out")
-    levels = list(dict.fromkeys(data[factor]))
-    if len(levels) < 3:
-        raise InputError(f"leave_each_out: {factor!r} has the levels {levels}; without one, two or more must remain.")
     prepare = prepare or (lambda rows: rows)
-    tables = [mixed.fit_each(formula, prepare(data[data[factor] != level]), by, **options) for level in levels]
-    for table, level in zip(tables, levels, strict=True):
-        table.insert(0, "left_out", level)
+    tables = []
+    for level, rows in each_left_out(data, factor, "leave_each_out"):
+        tables.append(mixed.fit_each(formula, prepare(rows), by, **options))
+        tables[-1].insert(0, "left_out", level)
     return pd.concat(tables, ignore_index=True)
 
 

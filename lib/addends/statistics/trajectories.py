@@ -11,8 +11,8 @@ from dtaidistance import dtw
 from tqdm.auto import tqdm
 
 from addends.errors import InputError
-from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
-from addends.statistics.series import is_constant
+from addends.statistics.columns import listed, numbers, rounding_of
+from addends.statistics.series import checked, is_constant
 
 METHODS = ("pointwise", "warping")
 SCALES = ("none", "own", "group")
@@ -147,24 +147,8 @@ def _checked(
     key = ["run", *by, "checkpoint"]
     if not values or {"run", "quantity"} & {*by} or len({*key, *values}) < len(key) + len(values):
         raise InputError(f"{where}: by={by} and values={values} must be different columns, without 'run'.")
-    require_columns(data, [*key, *values], where)
-    columns = {name: numbers(data, name, where) for name in values}
+    columns = checked(data, key, values, where)
     steps = numbers(data, "checkpoint", where)
-    unusable = data[key].isna().any(axis=1).to_numpy() | ~np.isfinite(steps)
-    for column in columns.values():
-        unusable |= np.isinf(column)
-    if unusable.any():
-        raise InputError(
-            f"{where}: an infinite value, or a missing name or step, in {unusable.sum()} row(s), counted from 0: "
-            f"{listed(np.flatnonzero(unusable))}. Mend or drop these rows."
-        )
-    twice = data.duplicated(key).to_numpy()
-    if twice.any():
-        cases = [named(key, row) for row in data.loc[twice, key].itertuples(index=False)]
-        raise InputError(
-            f"{where}: one row for each {tuple(key)} is wanted, but {len(cases)} stand more than once: "
-            f"{listed(cases, 3)}. Name the column that tells them apart in by=, or keep one (a target, a method?)."
-        )
     runs = sorted(data["run"].unique())
     if len(runs) < 2:
         raise InputError(f"{where}: the table has the run(s) {listed(runs)}; two or more are needed for a distance.")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from addends.errors import InputError
 from addends.statistics.columns import listed, require_columns
+from addends.statistics.linear_mixed.refusals import refuse_missing
 
 
 def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np.ndarray:
@@ -38,15 +39,7 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
         names = dict.fromkeys([*design.fixed.variables, *(used if random else [])])
         require_columns(newdata, names, "predict")
         for name in names:
-            column = newdata[name]
-            unusable = column.isna().to_numpy()
-            if pd.api.types.is_numeric_dtype(column):
-                unusable = ~np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan))
-            if unusable.any():
-                raise InputError(
-                    f"predict: the column {name!r} is missing or infinite in {unusable.sum()} row(s), counted from 0: "
-                    f"{listed(np.flatnonzero(unusable))}. Drop them first."
-                )
+            refuse_missing(newdata[name], name, "predict")
         fixed = design.fixed.again(newdata)
         if random:
             columns = [effects.matrix.again(newdata) for effects in design.effects]
