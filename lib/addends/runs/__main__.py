@@ -1,18 +1,18 @@
 """Train and measure the runs of a suite: ``python -m addends.runs toy``, ``python -m addends.runs european``.
 
-A run whose tables are there is left alone, one that was cut off goes on. One core a run, several runs at once: results
-then do not depend on how many cores there are.
+A run whose tables are there is left alone, one that was cut off goes on. One core a run, several runs at once, each in
+a process of its own: results then do not depend on how many cores there are.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from joblib import Parallel, delayed, parallel_config
-
-from addends.errors import AddendsError
-from addends.runs import european, finished, toy_suite, unit
+from addends.errors import AddendsError, DataError
+from addends.runs import european, finished, lineage, toy_suite, unit
 from addends.runs.suite import Suite
 
 SUITES = {suite.name: suite for suite in (toy_suite.SUITE, european.SUITE)}
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="also do runs whose tables are in the data folder")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument("--ship", metavar="RUN", help="then copy this run's last checkpoint to the data folder")
+    parser.add_argument("--chain", metavar="RUN", help="verify and print this run's chain of checkpoints; train nothing")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least 1 run at a time is needed")
@@ -36,21 +37,45 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         wanted = dict.fromkeys(options.run or [run.name for run in suite.runs])  # two processes on one run would clash
         names = [suite.run(name).name for name in wanted]
-        if options.ship:
-            suite.run(options.ship)
+        for name in filter(None, (options.ship, options.chain)):
+            suite.run(name)
+        if options.chain and not options.run:
+            names = []
         if not options.again:
             names = [name for name in names if _is_to_do(suite, name, options.data)]
         if names:
             suite.tokenizer(options.work / suite.name / "vocabulary")  # once, before the runs share it
-            with parallel_config(backend="loky", inner_max_num_threads=1):
-                Parallel(n_jobs=min(options.jobs, len(names)))(
-                    delayed(unit.train_and_measure)(suite, name, options.work, options.data, options.cpu)
-                    for name in names
-                )
+            _do(suite, names, options)
+        if options.chain:
+            _print_chain(suite, options.chain, options.work)
         if options.ship:
             _ship(suite, options.ship, options.work, options.data)
     except AddendsError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+def _do(suite: Suite, names: list[str], options: argparse.Namespace) -> None:
+    jobs = [(suite, name, options.work, options.data, options.cpu) for name in names]
+    if min(options.jobs, len(names)) == 1:
+        for job in jobs:
+            unit.train_and_measure(*job)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
+    with ProcessPoolExecutor(min(options.jobs, len(names)), mp_context=context) as pool:
+        for done in [pool.submit(unit.train_and_measure, *job) for job in jobs]:
+            done.result()
+
+
+def _print_chain(suite: Suite, name: str, work: Path) -> None:
+    folder = work / suite.name / name
+    manifest = lineage.chain(folder, suite.recipe.checkpoints)
+    wrong = lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
+    for row in manifest.itertuples():
+        print(f"{row.checkpoint:>6}  weights {row.weights[:12]}  batches {row.batches[:12]}  after {row.previous[:12]}")
+    if wrong:
+        raise DataError(f"The chain of {name} is broken: " + "; ".join(wrong))
+    last = manifest.iloc[-1]
+    print(f"{name}: {len(manifest)} records, from step 0 to {last.checkpoint}, each follows from the one before")
 
 
 def _is_to_do(suite: Suite, name: str, data: Path) -> bool:

@@ -13,18 +13,26 @@ from addends.errors import InputError
 
 
 class Pairs(Dataset):
-    """Encoded sentence pairs."""
+    """Encoded sentence pairs, each with its identifier (its number, where none are given).
 
-    def __init__(self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]):
-        if len(sources) != len(targets):
-            raise InputError(f"{len(sources)} sources and {len(targets)} targets: as many of each are wanted.")
-        self.sources, self.targets = sources, targets
+    Item k is (k, source, target).
+    """
+
+    def __init__(
+        self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], ids: Sequence[str] | None = None
+    ):
+        ids = [str(number) for number in range(len(sources))] if ids is None else list(ids)
+        if not len(sources) == len(targets) == len(ids):
+            raise InputError(
+                f"{len(sources)} sources, {len(targets)} targets and {len(ids)} ids: as many of each are wanted."
+            )
+        self.sources, self.targets, self.ids = sources, targets, ids
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.sources[index], self.targets[index]
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray]:
+        return index, self.sources[index], self.targets[index]
 
     def lengths(self) -> np.ndarray:
         """Tokens of the longer side of each pair, of shape (pair,)."""
@@ -67,14 +75,17 @@ class OrderedBatches(Sampler):
 
 @dataclass
 class Collator:
-    """Pads a batch; the decoder reads the target shifted right behind the start symbol."""
+    """Pads a batch; the decoder reads the target shifted right behind the start symbol.
+
+    The entry ``pairs`` says which training pairs are in it: it is for the record, and not for the model.
+    """
 
     pad: int
     start: int
     ignored: int = field(default=-100)
 
-    def __call__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
-        sources, targets = zip(*pairs, strict=True)
+    def __call__(self, pairs: list[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
+        indices, sources, targets = zip(*pairs, strict=True)
         input_ids = _stack(sources, self.pad)  # (sentence, position)
         labels = _stack(targets, self.ignored)
         decoder_input_ids = torch.full_like(labels, self.pad)
@@ -88,6 +99,7 @@ class Collator:
             "attention_mask": mask.long(),
             "decoder_input_ids": decoder_input_ids,
             "labels": labels,
+            "pairs": torch.tensor(indices),
         }
 
 

@@ -103,6 +103,24 @@ def hold_out(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return distinct.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
+def draw(pairs: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
+    """``count`` pairs at random, in the order of the file; all of them if it is None.
+
+    They are the first ``count`` of one permutation, which ``seed`` draws: fewer pairs of the same seed are among more.
+
+    Raises
+    ------
+    InputError
+        If there are fewer pairs.
+    """
+    if count is None:
+        return pairs
+    if not 0 < count <= len(pairs):
+        raise InputError(f"pairs={count}: between 1 and {len(pairs)} are possible, as many as there are.")
+    chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    return pairs.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
 def drop_overlap(pairs: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
     """The pairs neither of whose sides, in `normal_form`, occurs in the held-out sample.
 

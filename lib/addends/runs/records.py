@@ -1,12 +1,11 @@
 """The two records of a work folder: what its checkpoints were trained from, what its measurements were made with.
 
-``run.json`` guards the checkpoints: the recipe, the seeds, and digests of the training pairs and of the vocabulary.
-``measured/record.json`` guards the measurements alone: the held-out sentences and how long a translation may be. They
-are apart so that measuring more, or measuring other sentences, never puts trained weights in question.
+``run.json`` guards the checkpoints: the recipe, the seeds, the condition, the threads, and digests of the training pairs
+and of the vocabulary. ``measured/record.json`` guards the measurements alone: the held-out sentences and how long a
+translation may be. They are apart so that measuring more, or measuring other sentences, never puts trained weights in
+question.
 
-A record may lack an entry: it was written by an earlier version, or there was none when the folder was filled. What
-is missing is unknown, not different. It is taken to be as it is now, since what is added now will be so, and the record
-names it under ``assumed``.
+An entry that a record lacks is unknown, and what is unknown is not taken to be equal.
 """
 
 from __future__ import annotations
@@ -21,21 +20,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from addends.errors import DataError
+from addends.runs import training
 from addends.runs.recipe import as_record
 from addends.runs.suite import Run, Suite
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
-_ASSUMED = "assumed"
-
 
 def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: MarianTokenizer) -> dict:
     """All that makes a run's weights what they are, and the steps at which they are kept."""
     vocabulary = sorted(tokenizer.get_vocab().items())
     return as_record(suite.recipe, run.seeds) | {
-        "condition": run.condition,
-        "languages": list(run.languages),
+        "condition": run.condition.name,
+        "languages": list(run.condition.languages),
+        "pairs": len(pairs),
+        "threads": training.THREADS,
         "pairs_sha256": sentences_sha256(pairs),
         "vocabulary_sha256": hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest(),
     }
@@ -43,7 +43,8 @@ def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: Mari
 
 def measuring_record(suite: Suite) -> dict:
     """All that makes the measurements of a checkpoint what they are, besides its weights."""
-    return {"own_tokens": suite.own_tokens, "held_out_sha256": sentences_sha256(suite.held_out())}
+    further = {"further_sha256": sentences_sha256(suite.further())} if suite.further else {}
+    return {"own_tokens": suite.own_tokens, "held_out_sha256": sentences_sha256(suite.held_out()), **further}
 
 
 def sentences_sha256(sentences: pd.DataFrame) -> str:
@@ -74,15 +75,16 @@ def guard_training(folder: Path, record: dict, complete: Sequence[int]) -> None:
     file = folder / "run.json"
     record = json.loads(json.dumps(record))
     found = _read(file)
-    compared = {name: value for name, value in record.items() if name != "checkpoints"}
-    compared["steps"] = record["checkpoints"][-1]
-    earlier = found | ({"steps": found["checkpoints"][-1]} if found.get("checkpoints") else {})
-    _refuse_other(
-        f"{folder} holds a run trained",
-        earlier,
-        compared,
-        "Its checkpoints are left as they are: name another work folder for this one.",
-    )
+    if complete or found:
+        compared = {name: value for name, value in record.items() if name != "checkpoints"}
+        compared["steps"] = record["checkpoints"][-1]
+        earlier = found | ({"steps": found["checkpoints"][-1]} if found.get("checkpoints") else {})
+        _refuse_other(
+            f"{folder} holds a run trained",
+            earlier,
+            compared,
+            "Its checkpoints are left as they are: name another work folder for this one.",
+        )
     passed = [step for step in record["checkpoints"] if complete and step < max(complete) and step not in complete]
     if passed:
         raise DataError(
@@ -90,7 +92,7 @@ def guard_training(folder: Path, record: dict, complete: Sequence[int]) -> None:
             "another work folder: trained there from the start, on the same kind of machine, the run has the same "
             "weights and keeps these too. Or leave these steps out of the recipe's checkpoints."
         )
-    _write(file, found, record, assumed=bool(complete))
+    _write(file, record)
 
 
 def guard_measuring(folder: Path, record: dict) -> None:
@@ -103,27 +105,20 @@ def guard_measuring(folder: Path, record: dict) -> None:
     """
     place = folder / "measured"
     record = json.loads(json.dumps(record))
-    there = place.is_dir() and any(place.rglob("*.parquet"))
-    # Earlier versions kept one record for both.
-    found = _read(place / "record.json") or (
-        {name: value for name, value in _read(folder / "run.json").items() if name in record} if there else {}
-    )
-    if there:
+    if place.is_dir() and any(place.rglob("*.parquet")):
         _refuse_other(
             f"{place} holds measurements made",
-            found,
+            _read(place / "record.json"),
             record,
             "Move that folder away, or delete it, to measure anew: the checkpoints beside it stay.",
         )
-    else:  # nothing is measured yet, or no longer
-        found = {}
-    _write(place / "record.json", found, record, assumed=there)
+    _write(place / "record.json", record)
 
 
 def _refuse_other(what: str, found: dict, record: dict, remedy: str) -> None:
-    other = sorted(name for name in record if name in found and found[name] != record[name])
+    other = sorted(name for name in record if found.get(name) != record[name])
     if other:
-        was, now = ({name: values[name] for name in other} for values in (found, record))
+        was, now = ({name: values.get(name, "unknown") for name in other} for values in (found, record))
         raise DataError(f"{what} with other {', '.join(other)} ({was}; now {now}). {remedy}")
 
 
@@ -138,15 +133,12 @@ def _read(file: Path) -> dict:
         ) from error
 
 
-def _write(file: Path, found: dict, record: dict, assumed: bool) -> None:
-    """Write a record atomically: what was known, what is new, and which of it nobody wrote down at the time."""
-    names = {*found.get(_ASSUMED, []), *((name for name in record if name not in found) if assumed else ())}
-    merged = found | record | ({_ASSUMED: sorted(names)} if names else {})
-    if file.exists() and _read(file) == merged:
+def _write(file: Path, record: dict) -> None:
+    if file.exists() and _read(file) == record:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
-    part.write_text(json.dumps(merged, indent=1))
+    part.write_text(json.dumps(record, indent=1))
     os.replace(part, file)
 
 

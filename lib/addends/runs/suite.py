@@ -1,8 +1,15 @@
-"""A suite: runs that share a recipe, a vocabulary and the held-out sentences that they are measured on."""
+"""A suite: runs that share a recipe, a vocabulary and the held-out sentences that they are measured on.
+
+Its runs stand in blocks, each asking one thing: what differs between the runs of a block, and what they share.
+
+>>> Block("sizes", diagonal(Condition(("fra",), pairs=10_000), (31, 32)), sentence_checkpoints=(3000,)).runs[0]
+Run(name='fra-10000-i31-o31', condition=Condition(languages=('fra',), pairs=10000), seeds=Seeds(init=31, order=31, dropout=31))
+"""  # noqa: E501 - what Python prints
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +22,61 @@ from addends.runs.recipe import Recipe, Seeds
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
+_NAME = re.compile(r"[\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a run is trained on: its source languages, and how many pairs of them (None: all there are)."""
+
+    languages: tuple[str, ...]
+    pairs: int | None = None
+
+    @property
+    def name(self) -> str:
+        languages = "+".join(self.languages)
+        return languages if self.pairs is None else f"{languages}-{self.pairs}"
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a suite: its name, the condition (which names its source languages), and its seeds."""
+    """One run of a suite: its name, its condition, and its seeds."""
 
     name: str
-    condition: str
-    languages: tuple[str, ...]
+    condition: Condition
     seeds: Seeds
+
+    def __post_init__(self) -> None:
+        _refuse_name("run", self.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that belong together.
+
+    Attributes
+    ----------
+    name : str
+    runs : tuple of Run
+    sentence_checkpoints : tuple of int
+        The steps at which single sentences are measured; at the recipe's others only corpus means are kept.
+    own_checkpoints : tuple of int
+        Those of them at which the model's own output is measured sentence by sentence too, beside the reference.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    sentence_checkpoints: tuple[int, ...]
+    own_checkpoints: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_name("block", self.name)
+        strangers = sorted(set(self.own_checkpoints) - set(self.sentence_checkpoints))
+        if strangers:
+            raise InputError(
+                f"block={self.name!r}: own_checkpoints={self.own_checkpoints} names {strangers}, which are not among "
+                f"sentence_checkpoints={self.sentence_checkpoints}."
+            )
 
 
 @dataclass(frozen=True)
@@ -35,9 +88,10 @@ class Suite:
     name : str
         Also the folder of its tables.
     recipe : Recipe
-    runs : tuple of Run
-    sentence_checkpoints : tuple of int
-        The steps at which single sentences are measured; at the recipe's others only corpus means are kept.
+    blocks : tuple of Block
+        In the order in which their runs are trained.
+    keep_states : tuple of int
+        The steps, 0 among them or not, that keep what training again from there needs.
     own_tokens : int
         The longest translation, in tokens: an early checkpoint may never end one.
     held_out : function of no argument
@@ -46,31 +100,46 @@ class Suite:
         Gives its training pairs, a frame with the same columns, disjoint from the evaluation sentences.
     tokenizer : function of a folder
         Loads the suite's tokenizer from there, or trains it and saves it there.
+    further : function of no argument, or None
+        Gives further sentences, which serve quality alone.
+    further_checkpoints : tuple of int
+        The steps at which these are translated.
     """
 
     name: str
     recipe: Recipe
-    runs: tuple[Run, ...]
-    sentence_checkpoints: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    keep_states: tuple[int, ...]
     own_tokens: int
     held_out: Callable[[], pd.DataFrame]
     pairs: Callable[[Run], pd.DataFrame]
     tokenizer: Callable[[Path], MarianTokenizer]
+    further: Callable[[], pd.DataFrame] | None = None
+    further_checkpoints: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        strangers = set(self.sentence_checkpoints) - set(self.recipe.checkpoints)
-        if strangers:
-            raise InputError(
-                f"sentence_checkpoints={self.sentence_checkpoints}: {sorted(strangers)} are no checkpoints of the "
-                f"recipe, which has {self.recipe.checkpoints}."
-            )
+        steps = {f"sentence_checkpoints of {block.name!r}": block.sentence_checkpoints for block in self.blocks}
+        steps |= {"keep_states": tuple(set(self.keep_states) - {0}), "further_checkpoints": self.further_checkpoints}
+        for name, given in steps.items():
+            strangers = sorted(set(given) - set(self.recipe.checkpoints))
+            if strangers:
+                raise InputError(
+                    f"{name}={given}: {strangers} are no checkpoints of the recipe, which has "
+                    f"{self.recipe.checkpoints}."
+                )
         if not 0 < self.own_tokens < self.recipe.positions:
             raise InputError(
                 f"own_tokens={self.own_tokens}: between 1 and {self.recipe.positions - 1} are possible with the "
                 f"recipe's positions={self.recipe.positions}."
             )
-        if len({run.name for run in self.runs}) < len(self.runs):
-            raise InputError(f"Two runs of the suite {self.name!r} share a name.")
+        for what, names in (("run", [run.name for run in self.runs]), ("block", [b.name for b in self.blocks])):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise InputError(f"Two {what}s of the suite {self.name!r} share a name: {twice}.")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(run for block in self.blocks for run in block.runs)
 
     def run(self, name: str) -> Run:
         """The run of that name.
@@ -84,3 +153,36 @@ class Suite:
             if run.name == name:
                 return run
         raise InputError(f"run={name!r} is not one of {[run.name for run in self.runs]} of the suite {self.name!r}.")
+
+    def block_of(self, run: Run) -> Block:
+        """The block that a run of this suite stands in."""
+        return next(block for block in self.blocks if run in block.runs)
+
+
+def diagonal(condition: Condition, seeds: Iterable[int]) -> tuple[Run, ...]:
+    """One run a seed, which is the seed of initial weights, order and dropout alike: runs that share none."""
+    return tuple(_run(condition, Seeds(seed, seed, seed)) for seed in seeds)
+
+
+def crossed(condition: Condition, starts: Iterable[int], courses: Iterable[int]) -> tuple[Run, ...]:
+    """A run for each start (seed of the initial weights) and course (one seed of both order and dropout)."""
+    courses = tuple(courses)
+    return tuple(_run(condition, Seeds(start, course, course)) for start in starts for course in courses)
+
+
+def with_other_masks(runs: Iterable[Run], dropout_seeds: Iterable[int]) -> tuple[Run, ...]:
+    """The same runs, start and order alike, with other dropout masks."""
+    return tuple(
+        _run(run.condition, Seeds(run.seeds.init, run.seeds.order, dropout))
+        for run, dropout in zip(runs, dropout_seeds, strict=True)
+    )
+
+
+def _run(condition: Condition, seeds: Seeds) -> Run:
+    masks = "" if seeds.dropout == seeds.order else f"-d{seeds.dropout}"
+    return Run(f"{condition.name}-i{seeds.init}-o{seeds.order}{masks}", condition, seeds)
+
+
+def _refuse_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise InputError(f"{what}={name!r}: a name of letters, digits and . + - _ is wanted, for files bear it.")

@@ -14,9 +14,22 @@ import pandas as pd
 import pandera.pandas as pa
 
 from addends.errors import DataError, InputError
-from addends.runs.schemas import INDICATORS, METHODS, METRICS, SCHEMAS, TARGETS
+from addends.runs.schemas import INDICATORS, LINEAGES, METHODS, METRICS, SCHEMAS, SETS, TARGETS
 
-__all__ = ["INDICATORS", "METHODS", "METRICS", "SCHEMAS", "TARGETS", "key", "read", "read_suite", "validate", "write"]
+__all__ = [
+    "INDICATORS",
+    "LINEAGES",
+    "METHODS",
+    "METRICS",
+    "SCHEMAS",
+    "SETS",
+    "TARGETS",
+    "key",
+    "read",
+    "read_suite",
+    "validate",
+    "write",
+]
 
 
 def key(table: str) -> list[str]:

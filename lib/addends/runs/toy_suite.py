@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from addends.runs import toy, vocabulary
-from addends.runs.recipe import Recipe, Seeds
-from addends.runs.suite import Run, Suite
+from addends.runs import corpora, toy, vocabulary
+from addends.runs.recipe import Recipe
+from addends.runs.suite import Block, Condition, Run, Suite, diagonal
 
 LANGUAGE = "ora"
 PIECES = 800
@@ -33,7 +33,7 @@ def held_out() -> pd.DataFrame:
 
 
 def _pairs(run: Run) -> pd.DataFrame:
-    return _split()[0]
+    return corpora.draw(_split()[0], run.condition.pairs, run.seeds.order)
 
 
 def tokenizer(folder: Path):
@@ -57,10 +57,15 @@ SUITE = Suite(
         warmup_steps=100,
         positions=96,
     ),
-    runs=tuple(
-        Run(f"ora-i{seed}-o{seed}", "ora", ("ora",), Seeds(init=seed, order=seed, dropout=seed)) for seed in (1, 2, 3)
+    blocks=(
+        Block(
+            "independent",
+            diagonal(Condition((LANGUAGE,)), (1, 2, 3)),
+            sentence_checkpoints=(60, 250, 950, 1000),
+            own_checkpoints=(60, 250, 950, 1000),
+        ),
     ),
-    sentence_checkpoints=(60, 250, 950, 1000),
+    keep_states=(0, 250, 950),
     own_tokens=48,
     held_out=held_out,
     pairs=_pairs,

@@ -2,8 +2,10 @@
 
 Three seeds make a run: ``init`` draws the initial weights, ``order`` the order of the training pairs, ``dropout`` the
 units dropped. Runs that share one seed and differ in another can be told apart by what the seed governs.
-Checkpoints (kept on disk, outside version control) are at the steps the recipe names. Training that is killed goes on
-from its last complete checkpoint and ends with the weights it would have ended with.
+Checkpoints (kept on disk, outside version control) are at step 0, before the first update, and at the steps the recipe
+names. Each ends with its record (`addends.runs.lineage`). Training that is killed goes on from its last complete
+checkpoint and ends with the weights it would have ended with. It has one core: how many threads add up a sum changes
+its last bits.
 """
 
 from __future__ import annotations
@@ -18,20 +20,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_callback import ProgressCallback
 
-from addends.errors import InputError
+from addends.errors import DataError, InputError
+from addends.runs import lineage
 from addends.runs.batching import Collator, OrderedBatches, Pairs
 from addends.runs.recipe import Recipe, Seeds
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
+THREADS = 1
+"""Threads of one training, whatever the machine has."""
+
 _STATE = "trainer_state.json"
-_RESUME_ONLY = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+_RESUME_ONLY = tuple(lineage.STATES.values())
 
 
 def new_model(recipe: Recipe, tokenizer: MarianTokenizer, init_seed: int) -> MarianMTModel:
@@ -80,25 +87,48 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Torch with `THREADS` threads inside the block, and with as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train(
-    folder: Path, recipe: Recipe, seeds: Seeds, tokenizer: MarianTokenizer, pairs: Pairs, cpu: bool = False
+    folder: Path,
+    recipe: Recipe,
+    seeds: Seeds,
+    tokenizer: MarianTokenizer,
+    pairs: Pairs,
+    cpu: bool = False,
+    keep_states: Sequence[int] = (),
 ) -> dict[int, Path]:
-    """Train one run, or finish it, and return its checkpoints: {step: folder that `from_pretrained` loads}.
+    """Train one run on one core, or finish it, and return its checkpoints: {step: folder that `from_pretrained` loads}.
 
     Parameters
     ----------
     folder : Path
-        Where checkpoints go (``checkpoint-<step>``). Complete ones found there are kept and trained on from.
+        Where checkpoints go (``checkpoint-<step>``, from step 0 on). Complete ones found there are kept and trained on
+        from. Its name is the run's.
     recipe, seeds : Recipe, Seeds
         Together with the pairs they determine the run: the same ones on the same machine give the same weights.
     cpu : bool
         Train on the CPU even where there is a GPU.
+    keep_states : sequence of int
+        Steps whose checkpoints keep the states of optimizer, scheduler and generators, so that the stretch that follows
+        can be trained again. Elsewhere they go once the next checkpoint is whole.
 
     Raises
     ------
     InputError
         If a pair is longer than the model's positions, there are fewer pairs than a batch, or the folder holds
         another recipe's checkpoints.
+    DataError
+        If the checkpoint to go on from holds a file that is not the one saved there.
     """
     lengths = pairs.lengths()
     if (lengths > recipe.positions).any():
@@ -110,23 +140,26 @@ def train(
     batches = OrderedBatches(lengths, recipe.batch_pairs, recipe.steps, seeds.order)
     folder.mkdir(parents=True, exist_ok=True)
     _remove(checkpoint for checkpoint in _checkpoints(folder) if not is_complete(checkpoint))
-    checkpoints = {step: folder / f"checkpoint-{step}" for step in recipe.checkpoints}
+    checkpoints = {step: folder / f"checkpoint-{step}" for step in (0, *recipe.checkpoints)}
     if all(path.exists() for path in checkpoints.values()):
         return checkpoints
     _remove_not_resumable(folder)
-    last = get_last_checkpoint(str(folder))
-    with seeded(seeds.dropout):
+    last = next(iter(_checkpoints(folder)), None)
+    record = lineage.refuse_altered(last) if last else None
+    with one_core(), seeded(seeds.dropout):
         trainer = _Trainer(
             model=new_model(recipe, tokenizer, seeds.init),
             args=_arguments(folder, recipe, seeds, cpu),
             train_dataset=pairs,
             data_collator=Collator(tokenizer.pad_token_id, tokenizer.pad_token_id),
             processing_class=tokenizer,
-            callbacks=[_SaveAt(recipe.checkpoints)],
             compute_loss_func=_SmoothedLoss(recipe.label_smoothing),
         )
-        trainer.batches = batches
-        trainer.train(resume_from_checkpoint=last)
+        trainer.batches, trainer.record = batches, record
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(_Progress)
+        trainer.add_callback(_SaveAt(trainer, recipe.checkpoints, keep_states))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     missing = [step for step, path in checkpoints.items() if not path.exists()]
     if missing:
         raise InputError(
@@ -137,28 +170,55 @@ def train(
 
 
 class _Trainer(Seq2SeqTrainer):
-    """Seq2SeqTrainer that takes its batches in the order it is given."""
+    """Seq2SeqTrainer that takes its batches in the order it is given, and notes which pairs it was trained on.
+
+    ``record`` is that of the checkpoint before, or None before the first.
+    """
 
     batches: OrderedBatches
+    record: dict | None = None
+    seen: str | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        pairs = inputs.pop("pairs").tolist()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        before = self.seen or (self.record["batches"] if self.record else None)
+        self.seen = lineage.add_batch(before, (self.train_dataset.ids[pair] for pair in pairs))
+        return loss
+
+
+class _Progress(ProgressCallback):
+    """The trainer's progress bar without its log, which is kept for every step."""
+
+    def on_log(self, args, state, control, **kwargs):
+        pass
+
 
 class _SaveAt(TrainerCallback):
-    """Saves at the steps named, and drops from all but the newest checkpoint what only resuming needs."""
+    """Saves before the first update and at the steps named, records what it saved, and keeps some states."""
 
-    def __init__(self, steps: Sequence[int]):
-        self.steps = set(steps)
+    def __init__(self, trainer: _Trainer, steps: Sequence[int], keep_states: Sequence[int]):
+        self.trainer, self.steps, self.keep_states = trainer, set(steps), set(keep_states)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0 and self.trainer.record is None:
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            self.on_save(args, state, control)
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_save = state.global_step in self.steps
         return control
 
     def on_save(self, args, state, control, **kwargs):
-        for checkpoint in Path(args.output_dir).glob("checkpoint-*"):
-            if checkpoint.name != f"checkpoint-{state.global_step}":
+        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        seen = self.trainer.seen or lineage.batches_at((), (), (0,))[0]
+        self.trainer.record = lineage.write(newest, seen, self.trainer.record)
+        for checkpoint in _checkpoints(newest.parent):
+            if checkpoint != newest and lineage.step_of(checkpoint) not in self.keep_states:
                 for name in _RESUME_ONLY:
                     (checkpoint / name).unlink(missing_ok=True)
         return control
@@ -188,7 +248,7 @@ def _arguments(folder: Path, recipe: Recipe, seeds: Seeds, cpu: bool) -> Seq2Seq
         max_grad_norm=1.0,
         seed=seeds.dropout,
         save_strategy="no",  # the callback says when
-        logging_steps=100,
+        logging_steps=1,  # a mean over more steps would depend on where training was taken up again
         report_to="none",
         use_cpu=cpu,
         dataloader_pin_memory=False,
@@ -196,11 +256,28 @@ def _arguments(folder: Path, recipe: Recipe, seeds: Seeds, cpu: bool) -> Seq2Seq
     )
 
 
+def log(checkpoint: Path, every: int = 100) -> pd.DataFrame:
+    """The log of training up to a checkpoint: step, loss, gradient_norm, learning_rate, every so many steps.
+
+    Loss is the mean over the steps since the row before, in nats per target token, label smoothing included; norm (of
+    the gradient, before it is clipped) and learning rate are those of the step.
+    """
+    history = json.loads((checkpoint / _STATE).read_text())["log_history"]
+    steps = pd.DataFrame([entry for entry in history if "loss" in entry])
+    last_of = -(-steps["step"] // every) * every  # rounded up
+    rows = steps.groupby(last_of).agg(
+        step=("step", "last"), loss=("loss", "mean"), gradient_norm=("grad_norm", "last"),
+        learning_rate=("learning_rate", "last"),
+    )  # fmt: skip
+    return rows.reset_index(drop=True)
+
+
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: the trainer writes its state last."""
+    """Whether a checkpoint was written to its end: its record is written last."""
     try:
         json.loads((checkpoint / _STATE).read_text())
-    except (OSError, ValueError):  # not there, or cut off
+        lineage.read(checkpoint)
+    except (DataError, OSError, ValueError):  # not there, or cut off
         return False
     return True
 
@@ -208,7 +285,7 @@ def is_complete(checkpoint: Path) -> bool:
 def _checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
+    return sorted(found, key=lineage.step_of, reverse=True)
 
 
 def _remove_not_resumable(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,8 @@ from tqdm.auto import tqdm
 from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.errors import DataError, InputError
-from addends.runs import finished, records, tables, training, vocabulary
+from addends.runs import corpora, finished, lineage, records, tables, training, vocabulary
 from addends.runs.batching import Pairs
-from addends.runs.finished import PER_RUN
 from addends.runs.measure import corpus_means, measure_batch
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -44,6 +44,8 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     DataError
         If the work folder holds a run of this name that was trained or measured with something else
         (`addends.runs.records` says what is compared).
+    DataError
+        If a training pair shares a side with a held-out or a further sentence.
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
@@ -51,27 +53,36 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     folder = work / suite.name / name
     steps = suite.recipe.checkpoints
     tokenizer = suite.tokenizer(work / suite.name / "vocabulary")
-    sentences = _sentences(suite, tokenizer)
+    sentences = _sentences(suite, suite.held_out(), tokenizer)
+    further = _sentences(suite, suite.further(), tokenizer) if suite.further else None
     pairs = suite.pairs(run)
+    _refuse_overlap(pairs, suite)
     complete = _complete(folder)
     records.guard_training(folder, records.training_record(suite, run, pairs, tokenizer), complete)
     records.guard_measuring(folder, records.measuring_record(suite))
-    if not set(steps) <= set(complete):
+    if not {0, *steps} <= set(complete):
         encoded = Pairs(
-            vocabulary.encode_all(tokenizer, pairs["source"]), vocabulary.encode_all(tokenizer, pairs["target"])
+            vocabulary.encode_all(tokenizer, pairs["source"]),
+            vocabulary.encode_all(tokenizer, pairs["target"]),
+            pairs["sentence"],
         )
-        training.train(folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu)
-    measured = [
-        _measured(suite, run, step, folder, "cpu" if cpu else _device())
-        for step in tqdm(steps, desc=f"measure {name}", unit="checkpoint")
-    ]
+        training.train(folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu, keep_states=suite.keep_states)
+    with training.one_core():
+        measured = [
+            _measured(suite, run, step, folder, "cpu" if cpu else _device())
+            for step in tqdm(steps, desc=f"measure {name}", unit="checkpoint")
+        ]
     frames = {
         table: pd.concat([piece[table] for piece in measured if table in piece], ignore_index=True)
-        for table in PER_RUN[1:]
+        for table in _pieces_at(suite, run, steps[-1])
     }
-    frames["runs"] = _runs_row(suite, run, tokenizer)
+    frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
+    frames["manifest"] = lineage.chain(folder, steps)
+    frames["runs"] = _runs_row(suite, run, tokenizer, len(pairs))
     tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
-    for table in reversed(PER_RUN):  # the row of the table "runs" last: it says that the others are there
+    if further is not None:
+        tables.write(further, data / suite.name / "further_sentences.parquet", "sentences")
+    for table in sorted(frames, key=lambda table: table == "runs"):  # its row last: it says that the others are there
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
 
@@ -97,7 +108,7 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for file in sorted(source.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".spm") and file.name != "trainer_state.json":
+        if file.suffix in (".json", ".safetensors", ".spm") and file.name not in ("trainer_state.json", lineage.FILE):
             shutil.copy(file, part / file.name)
             (part / file.name).chmod(0o644)
     (part / _SHIPPED).write_text(json.dumps(_shipped(suite, name), indent=1) + "\n")
@@ -122,54 +133,88 @@ def is_shipped(suite: Suite, name: str, data: Path) -> bool:
 
 
 def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, device: str) -> dict[str, pd.DataFrame]:
-    """The rows that one checkpoint adds to the tables quality, trajectories and, at some, translations, measurements.
+    """The rows that one checkpoint adds to the tables that `_pieces_at` names.
 
     The held-out sentences are translated by the model (greedily), and decomposed by both methods on its own output
-    and on the reference.
+    and on the reference. The further sentences are translated alone.
     """
     model, tokenizer = load(checkpoint, device=device)
-    sentences = suite.held_out()
-    ordered = sentences.iloc[sentences["source"].str.len().argsort(kind="stable")].reset_index(drop=True)
+    block, here = suite.block_of(run), {"run": run.name, "checkpoint": step}
     own, reference, translations = [], [], []
-    for start in range(0, len(ordered), _BATCH_SIZE):
-        chunk = ordered.iloc[start : start + _BATCH_SIZE]
-        sources, targets, ids = (chunk[name].tolist() for name in ("source", "target", "sentence"))
-        translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
-        read = encode(model, tokenizer, sources, targets)
+    for sources, targets, ids in _chunks(suite.held_out()):
+        translated, read, said = _translated(model, tokenizer, suite, sources, targets, ids)
+        translations.append(said)
         for batch, frames in ((translated, own), (read, reference)):
             frame = measure_batch(model, batch)
             frames.append(frame.assign(sentence=frame["sentence"].map(dict(enumerate(ids)))))
-        translations.append(
-            pd.DataFrame(
-                {
-                    "sentence": ids,
-                    "text": translated.texts,
-                    "reference": targets,
-                    "nll": negative_log_likelihood(model, read).cpu().double().numpy(),
-                    "tokens": translated.mask.sum(dim=1).cpu().numpy(),
-                }
-            )
-        )
-    here = {"run": run.name, "checkpoint": step}
     by_target = {"own": pd.concat(own), "reference": pd.concat(reference)}
-    said = pd.concat(translations, ignore_index=True)
-    texts, references = said.pop("text").tolist(), said.pop("reference").tolist()
+    scores, by_sentence = _scored(pd.concat(translations, ignore_index=True))
+    quality = [scores.assign(set="held_out")]
+    sentence_steps = {"own": block.own_checkpoints, "reference": block.sentence_checkpoints}
     pieces = {
-        "quality": corpus_scores(texts, references).assign(**here),
-        "trajectories": pd.concat(
-            [corpus_means(frame).assign(target=target, **here) for target, frame in by_target.items()]
-        ),
+        "trajectories": pd.concat([corpus_means(frame).assign(target=name) for name, frame in by_target.items()]),
+        "translations": by_sentence,
     }
-    if step in suite.sentence_checkpoints:
-        pieces["translations"] = pd.concat([said, sentence_scores(texts, references)], axis=1).assign(**here)
-        pieces["measurements"] = pd.concat([frame.assign(target=target, **here) for target, frame in by_target.items()])
-    return {table: tables.validate(frame, table) for table, frame in pieces.items()}
+    if step in block.sentence_checkpoints:
+        pieces["measurements"] = pd.concat(
+            [frame.assign(target=name) for name, frame in by_target.items() if step in sentence_steps[name]]
+        )
+    if step in suite.further_checkpoints:
+        said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(suite.further())]
+        scores, pieces["further"] = _scored(pd.concat(said, ignore_index=True))
+        quality.append(scores.assign(set="further"))
+    pieces["quality"] = pd.concat(quality)
+    return {table: tables.validate(pieces[table].assign(**here), table) for table in _pieces_at(suite, run, step)}
+
+
+def _pieces_at(suite: Suite, run: Run, step: int) -> list[str]:
+    """The tables to which a checkpoint of a run adds rows."""
+    by_sentence = step in suite.block_of(run).sentence_checkpoints
+    return [
+        "quality",
+        "trajectories",
+        *(("translations", "measurements") if by_sentence else ()),
+        *(("further",) if step in suite.further_checkpoints else ()),
+    ]
+
+
+def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """Sources, targets and identifiers, a batch at a time, short sources first."""
+    ordered = sentences.iloc[sentences["source"].str.len().argsort(kind="stable")].reset_index(drop=True)
+    for start in range(0, len(ordered), _BATCH_SIZE):
+        chunk = ordered.iloc[start : start + _BATCH_SIZE]
+        yield tuple(chunk[name].tolist() for name in ("source", "target", "sentence"))
+
+
+def _translated(model, tokenizer, suite: Suite, sources: list[str], targets: list[str], ids: list[str]):
+    """The model's own output and the reference as batches, and a row a sentence: what was said, and the nll."""
+    translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
+    read = encode(model, tokenizer, sources, targets)
+    said = pd.DataFrame(
+        {
+            "sentence": ids,
+            "text": translated.texts,
+            "reference": targets,
+            "nll": negative_log_likelihood(model, read).cpu().double().numpy(),
+            "reference_tokens": read.mask.sum(dim=1).cpu().numpy(),
+            "tokens": translated.mask.sum(dim=1).cpu().numpy(),
+        }
+    )
+    return translated, read, said
+
+
+def _scored(said: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The corpus's scores, and a row a sentence, of the rows of `_translated`; every target token counts alike."""
+    texts, references = said.pop("text").tolist(), said.pop("reference").tolist()
+    weights = said.pop("reference_tokens")
+    nll = pd.DataFrame({"metric": ["nll"], "score": [(said["nll"] * weights).sum() / weights.sum()]})
+    corpus = pd.concat([corpus_scores(texts, references), nll], ignore_index=True)
+    return corpus, pd.concat([said, sentence_scores(texts, references)], axis=1)
 
 
 def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> dict[str, pd.DataFrame]:
     """`measure_checkpoint`, kept under the run's work folder and read from there when it was done before."""
-    place = folder / "measured" / str(step)
-    wanted = [name for name in PER_RUN[1:] if step in suite.sentence_checkpoints or name in ("quality", "trajectories")]
+    place, wanted = folder / "measured" / str(step), _pieces_at(suite, run, step)
     if not all((place / f"{table}.parquet").exists() for table in wanted):
         pieces = measure_checkpoint(suite, run, step, folder / f"checkpoint-{step}", device)
         for table, frame in pieces.items():
@@ -177,15 +222,29 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
     return {table: tables.read(place / f"{table}.parquet", table) for table in wanted}
 
 
-def _runs_row(suite: Suite, run: Run, tokenizer) -> pd.DataFrame:
+def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
     # Of a new model: one that was loaded calls its fixed sinusoidal positions trainable too.
     model = training.new_model(suite.recipe, tokenizer, run.seeds.init)
     parameters = model.num_parameters(only_trainable=True)
-    return pd.DataFrame([finished.description(suite, run) | {"parameters": parameters}])
+    said = {"pairs": pairs, "parameters": parameters, "lineage": "chain"}
+    return pd.DataFrame([finished.description(suite, run) | said])
 
 
-def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
-    held_out = suite.held_out()
+def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
+    for name, sentences in (("held-out", suite.held_out()), ("further", suite.further() if suite.further else None)):
+        if sentences is None:
+            continue
+        clean = corpora.drop_overlap(pairs, sentences)
+        if len(clean) < len(pairs):
+            shared = pairs[~pairs["sentence"].isin(clean["sentence"])].iloc[0]
+            raise DataError(
+                f"{len(pairs) - len(clean)} training pair(s) share a side with the {name} sentences, the first is "
+                f"{shared['sentence']!r} ({shared['source'][:40]!r}, {shared['target'][:40]!r}). Leave such pairs out "
+                "(corpora.drop_overlap), or hold out others: what was trained on is no test."
+            )
+
+
+def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer) -> pd.DataFrame:
     lengths = {
         f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
         for side in ("source", "target")
@@ -204,7 +263,7 @@ def _sentences(suite: Suite, tokenizer) -> pd.DataFrame:
 def _complete(folder: Path) -> list[int]:
     """The steps whose checkpoints a work folder holds whole."""
     found = (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
-    return sorted(int(path.name.removeprefix("checkpoint-")) for path in found if training.is_complete(path))
+    return sorted(lineage.step_of(path) for path in found if training.is_complete(path))
 
 
 def _last(suite: Suite, name: str, work: Path) -> Path:

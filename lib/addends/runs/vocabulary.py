@@ -10,6 +10,7 @@ Kudo & Richardson (2018), SentencePiece, EMNLP. Junczys-Dowmunt et al. (2018), M
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -71,10 +72,11 @@ def train(
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(unique),
-            model_prefix=str(part / "source"),
+            model_writer=model,  # a file's name would be written into the model: equal vocabularies have equal bytes
             vocab_size=pieces - 1,  # <pad> is Marian's own, the last id
             character_coverage=coverage,
             byte_fallback=byte_fallback,
@@ -90,11 +92,10 @@ def train(
         raise InputError(
             f"pieces={pieces}: SentencePiece made no vocabulary of that size of these sentences: {error}"
         ) from error
-    model = sentencepiece.SentencePieceProcessor(model_file=str(part / "source.model"))
-    ids = {model.id_to_piece(index): index for index in range(model.get_piece_size())}
+    pieces_of = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = {pieces_of.id_to_piece(index): index for index in range(pieces_of.get_piece_size())}
     ids[PAD] = len(ids)
-    (part / "source.model").rename(part / "source.spm")
-    (part / "source.vocab").unlink()
+    (part / "source.spm").write_bytes(model.getvalue())
     (part / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False, indent=0), encoding="utf-8")
     shutil.copy(part / "source.spm", part / "target.spm")
     tokenizer = MarianTokenizer(

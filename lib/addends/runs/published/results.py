@@ -28,11 +28,11 @@ def runs() -> pd.DataFrame:
     """
     steps = _scores("bleu").groupby("run")["checkpoint"].max()
     pair = {run: run.removesuffix(f"-s{run[-1]}") for run in RUNS}
-    frame = pd.DataFrame({"run": list(RUNS), "suite": "published"})
+    frame = pd.DataFrame({"run": list(RUNS), "suite": "published", "block": "published", "lineage": "none"})
     frame["condition"] = frame["languages"] = frame["run"].map(pair)
     frame["layers"] = 6
     frame["steps"] = frame["run"].map(steps)
-    missing = ("init_seed", "order_seed", "dropout_seed", "dim", "parameters")
+    missing = ("pairs", "init_seed", "order_seed", "dropout_seed", "dim", "parameters")
     return _valid(frame.assign(**dict.fromkeys(missing, pd.NA)), "runs")
 
 
@@ -58,7 +58,7 @@ def quality() -> pd.DataFrame:
             "published.stray_scores() returns them.",
             stacklevel=2,
         )
-    return _valid(scores, "quality")
+    return _valid(scores.assign(set="held_out"), "quality")
 
 
 def stray_scores() -> pd.DataFrame:
@@ -67,7 +67,7 @@ def stray_scores() -> pd.DataFrame:
     They belong to ``rus-eng-s0`` at steps 586,000 to 790,000, past its last checkpoint with BLEU and with indicators
     (585,000): 22 of chrF, all missing, and 22 of COMET, all .26, below what the run had at its first checkpoint.
     """
-    return _valid(_split_scores()[1], "quality")
+    return _valid(_split_scores()[1].assign(set="held_out"), "quality")
 
 
 def trajectories(statistic: str = "mean") -> pd.DataFrame:
