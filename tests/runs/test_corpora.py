@@ -164,11 +164,34 @@ def test_the_data_folder_is_what_the_variable_names(tmp_path, monkeypatch):
             corpora.data_folder()
 
 
+def some(count: int) -> pd.DataFrame:
+    numbers = [str(number) for number in range(count)]
+    return pd.DataFrame({"sentence": numbers, "language": "fra", "source": numbers, "target": numbers})
+
+
+def test_fewer_pairs_of_a_seed_are_among_more_and_the_seed_decides():
+    pairs = some(1000)
+    few, more = (corpora.draw(pairs, count, 31)["sentence"] for count in (100, 400))
+    assert (len(few), len(more)) == (100, 400)
+    assert set(few) < set(more)
+    assert list(few) == sorted(few, key=int)  # in the order of the file
+    assert set(corpora.draw(pairs, 100, 32)["sentence"]) != set(few)
+    assert corpora.draw(pairs, None, 31) is pairs
+    assert set(corpora.draw(pairs, 1000, 31)["sentence"]) == set(pairs["sentence"])
+
+
+@pytest.mark.parametrize("count", [0, -1, 1001])
+def test_more_pairs_than_there_are_cannot_be_drawn(count):
+    with pytest.raises(InputError, match=f"pairs={count}: between 1 and 1000 are possible"):
+        corpora.draw(some(1000), count, 31)
+
+
 @pytest.fixture(scope="module")
 def european(data_folder):
     from addends.runs import european
 
     european.held_out.cache_clear()
+    european.further.cache_clear()
     return european
 
 
@@ -195,3 +218,28 @@ def test_no_training_pair_shares_a_side_with_a_held_out_one(european, data_folde
         for side in ("source", "target")
     ]
     assert (sides[0] | sides[1]).all()
+
+
+def test_two_thousand_further_sentences_stand_in_no_training_file_and_not_among_the_held_out(european, data_folder):
+    def plain(text):
+        return "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
+
+    further, held = european.further(), european.held_out()
+    assert len(further) == 2000
+    sides = {side: set(further[side].map(plain)) for side in ("source", "target")}
+    assert len(sides["source"]) == len(sides["target"]) == 2000
+    for language in european.LANGUAGES:
+        pairs = corpora.read_tsv(data_folder / "corpora" / "train" / f"{language}-eng.tsv", language)
+        for side in sides:
+            assert not sides[side] & set(pairs[side].map(plain))
+    for side in sides:
+        assert not sides[side] & set(held[side].map(plain))
+
+
+def test_a_condition_that_asks_for_more_pairs_than_there_are_is_refused(european):
+    from addends.runs.recipe import Seeds
+    from addends.runs.suite import Condition, Run
+
+    run = Run("fra-much", Condition(("fra",), 10_000_000), Seeds(1, 1, 1))
+    with pytest.raises(InputError, match="pairs=10000000: between 1 and"):
+        european.pairs(run)

@@ -5,37 +5,46 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from addends.errors import InputError
-from addends.runs import european, toy_suite, training, unit
+from addends.runs import european, finished, toy_suite, training, unit
 from addends.runs.__main__ import SUITES, main
+from addends.runs.recipe import Seeds
+from addends.runs.suite import Block, Condition, Run
 
 ROOT = Path(__file__).parents[2]
+BLOCK = toy_suite.SUITE.blocks[0]
 BOTH = pytest.mark.parametrize("suite", [toy_suite.SUITE, european.SUITE], ids=lambda suite: suite.name)
 
 
 @BOTH
-def test_runs_differ_in_initial_weights_and_in_order(suite):
+def test_independent_runs_share_no_seed_and_names_give_seeds(suite):
     assert len(suite.runs) >= 3
     for seed in ("init", "order", "dropout"):
-        assert len({getattr(run.seeds, seed) for run in suite.runs}) == len(suite.runs)
+        runs = next(block.runs for block in suite.blocks if block.name == "independent")
+        assert len({getattr(run.seeds, seed) for run in runs}) == len(runs)
     for run in suite.runs:
-        assert run.name == f"{run.condition}-i{run.seeds.init}-o{run.seeds.order}"
+        masks = f"-d{run.seeds.dropout}" if run.seeds.dropout != run.seeds.order else ""
+        assert run.name == f"{run.condition.name}-i{run.seeds.init}-o{run.seeds.order}{masks}"
 
 
 @BOTH
 def test_sentences_are_measured_at_the_end_and_at_neighbours_of_the_end(suite):
     last = suite.recipe.steps
-    assert set(suite.sentence_checkpoints) <= set(suite.recipe.checkpoints)
-    assert suite.sentence_checkpoints[-1] == last
-    assert suite.sentence_checkpoints[-2] >= 0.9 * last
-    assert suite.sentence_checkpoints[0] <= last / 4
+    for block in suite.blocks:
+        assert set(block.sentence_checkpoints) <= set(suite.recipe.checkpoints)
+        assert block.sentence_checkpoints[-1] == block.own_checkpoints[-1] == last
+        assert block.sentence_checkpoints[-2] >= 0.9 * last
+        assert block.sentence_checkpoints[0] <= 0.35 * last
 
 
 @BOTH
@@ -57,11 +66,11 @@ def test_the_toy_suite_has_three_runs_of_four_checkpoints():
     suite = toy_suite.SUITE
     assert len(suite.runs) == 3
     assert len(suite.recipe.checkpoints) == 4
-    assert suite.sentence_checkpoints == suite.recipe.checkpoints
+    assert suite.blocks[0].sentence_checkpoints == suite.recipe.checkpoints
 
 
 def test_the_european_suite_has_about_forty_checkpoints_three_of_them_at_the_end():
-    recipe, steps = european.SUITE.recipe, european.SUITE.sentence_checkpoints
+    recipe, steps = european.SUITE.recipe, european.SUITE.blocks[-1].sentence_checkpoints
     assert 36 <= len(recipe.checkpoints) <= 44
     assert recipe.checkpoints[-3:] == tuple(round(share * recipe.steps) for share in (0.95, 0.975, 1))
     assert len(steps) == 5
@@ -75,8 +84,16 @@ def test_the_command_knows_both_suites():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sentence_checkpoints": (7,)}, r"sentence_checkpoints=\(7,\): \[7\] are no checkpoints"),
-        ({"runs": toy_suite.SUITE.runs[:1] * 2}, "'toy' share a name"),
+        (
+            {"blocks": (dataclasses.replace(BLOCK, sentence_checkpoints=(7,), own_checkpoints=()),)},
+            r"sentence_checkpoints of 'independent'=\(7,\): \[7\] are no checkpoints",
+        ),
+        ({"keep_states": (0, 251)}, r"keep_states=\(251,\): \[251\] are no checkpoints"),
+        (
+            {"blocks": (dataclasses.replace(BLOCK, runs=BLOCK.runs[:1] * 2),)},
+            "Two runs of the suite 'toy' share a name",
+        ),
+        ({"blocks": (BLOCK, dataclasses.replace(BLOCK, runs=()))}, "Two blocks of the suite 'toy' share a name"),
         ({"own_tokens": 96}, "own_tokens=96: between 1 and 95"),
         ({"own_tokens": 0}, "own_tokens=0"),
     ],
@@ -84,6 +101,33 @@ def test_the_command_knows_both_suites():
 def test_suites_that_make_no_sense_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(toy_suite.SUITE, **change)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "", ".", "..", "a b", "a\\b"])
+def test_a_name_that_no_file_can_bear_is_refused(name):
+    with pytest.raises(InputError, match=f"block={re.escape(repr(name))}: a name of letters"):
+        Block(name, (), sentence_checkpoints=())
+    with pytest.raises(InputError, match=f"run={re.escape(repr(name))}: a name of letters"):
+        Run(name, Condition(("ora",)), Seeds(1, 1, 1))
+
+
+def test_own_output_is_measured_where_the_reference_is():
+    with pytest.raises(InputError, match=r"block='b': own_checkpoints=\(1, 2\) names \[2\]"):
+        Block("b", (), sentence_checkpoints=(1,), own_checkpoints=(1, 2))
+
+
+def test_the_european_blocks_ask_what_they_are_for():
+    blocks = {block.name: block.runs for block in european.SUITE.blocks}
+    assert list(blocks) == ["factorial", "sizes", "languages", "independent"]
+    crossing, masks = blocks["factorial"][:16], blocks["factorial"][16:]
+    assert {(run.seeds.init, run.seeds.order) for run in crossing} == set(product(range(21, 25), repeat=2))
+    assert all(run.seeds.order == run.seeds.dropout for run in crossing)
+    assert [run.name for run in masks] == [f"fra-i{seed}-o{seed}-d{100 + seed}" for seed in range(21, 25)]
+    sizes = pd.DataFrame([(run.seeds.init, run.condition.pairs or 0) for run in blocks["sizes"]])
+    assert set(sizes.itertuples(index=False, name=None)) == set(product(range(31, 35), (10_000, 40_000, 0)))
+    languages = [(len(run.condition.languages), run.seeds.init) for run in blocks["languages"]]
+    assert languages == [*((4, seed) for seed in range(41, 46)), *((5, seed) for seed in range(51, 56))]
+    assert [run.seeds.init for run in blocks["independent"]] == list(range(1, 21))
 
 
 def fails(capsys, *arguments: str) -> tuple[int, str]:
@@ -142,11 +186,11 @@ def test_without_the_data_folder_the_command_ends_with_one_line(tmp_path, value)
 
 def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path))
-    european.held_out.cache_clear()
+    european.held_out.cache_clear(), european.further.cache_clear()
     try:
         code, message = fails(capsys, "european", "--work", f"{tmp_path}/work", "--data", f"{tmp_path}/data")
     finally:
-        european.held_out.cache_clear()
+        european.held_out.cache_clear(), european.further.cache_clear()
     assert code == 1
     assert "corpora/train/fra-eng.tsv is missing" in message
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +228,7 @@ def test_again_does_them_all_the_same(tmp_path, capsys, done):
 
 def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, capsys, done):
     data = tmp_path / "data"
-    for table in ("runs", "quality", "translations", "measurements", "trajectories"):
+    for table in (*finished.PER_RUN, *finished.OF_TRAINING):
         for name in NAMES[:2]:
             (data / "toy" / table).mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "data" / "toy" / table / f"{name}.parquet", data / "toy" / table)
@@ -212,6 +256,7 @@ def test_weights_are_shipped_from_the_work_folder_and_left_alone_without_it(tmp_
     checkpoint = tmp_path / "work" / "toy" / NAMES[0] / "checkpoint-1000"
     checkpoint.mkdir(parents=True)
     (checkpoint / "trainer_state.json").write_text("{}")
+    (checkpoint / "lineage.json").write_text("{}")
     (checkpoint / "model.safetensors").write_text("weights")
     arguments = ["toy", "--ship", NAMES[0], "--data", f"{tmp_path}/data", "--work"]
     main([*arguments, f"{tmp_path}/work"])

@@ -202,17 +202,19 @@ def test_fewer_pairs_than_a_batch_are_refused(lengths):
 def test_the_decoder_reads_the_target_behind_the_start_symbol_and_padding_does_not_count():
     collate = Collator(pad=9, start=8)
     # Ids that are the pad's and the start's own stand in the sentences: lengths decide, not ids.
-    batch = collate([(np.array([1, 9, 0]), np.array([4, 0])), (np.array([3, 0]), np.array([5, 9, 6, 0]))])
+    batch = collate([(7, np.array([1, 9, 0]), np.array([4, 0])), (2, np.array([3, 0]), np.array([5, 9, 6, 0]))])
     assert batch["input_ids"].tolist() == [[1, 9, 0], [3, 0, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [[4, 0, -100, -100], [5, 9, 6, 0]]
     assert batch["decoder_input_ids"].tolist() == [[8, 4, 0, 9], [8, 5, 9, 6]]
+    assert batch["pairs"].tolist() == [7, 2]
 
 
 def test_the_decoder_reads_what_transformers_own_shift_gives(make_marian, tokenizer):
     pairs = some_pairs(tokenizer)
     pad = tokenizer.pad_token_id
     batch = Collator(pad, pad)([pairs[index] for index in (0, 5, 10)])
+    assert batch.pop("pairs").tolist() == [0, 5, 10]
     model = make_marian()
     with torch.no_grad():
         ours = model(**batch).loss
@@ -224,9 +226,9 @@ def test_sources_and_targets_come_in_pairs(tokenizer):
     pairs = some_pairs(tokenizer)
     assert len(pairs) == 16
     assert pairs.lengths().tolist() == [
-        max(len(source), len(target)) for source, target in map(pairs.__getitem__, range(16))
+        max(len(source), len(target)) for _, source, target in map(pairs.__getitem__, range(16))
     ]
-    with pytest.raises(InputError, match="16 sources and 15 targets"):
+    with pytest.raises(InputError, match="16 sources, 15 targets and 16 ids"):
         Pairs(pairs.sources, pairs.targets[1:])
 
 
@@ -307,12 +309,12 @@ def killed(folder: Path, vocabulary_folder: Path, after_step: int | None = None,
 
 
 def has(folder: Path, step: int) -> set[str]:
-    names = {*training._RESUME_ONLY, "trainer_state.json", "model.safetensors"}
+    names = {*training._RESUME_ONLY, "trainer_state.json", "model.safetensors", "lineage.json"}
     return names & {file.name for file in (folder / f"checkpoint-{step}").glob("*")}
 
 
-WHOLE = {*training._RESUME_ONLY, "trainer_state.json", "model.safetensors"}
-KEPT = {"trainer_state.json", "model.safetensors"}
+KEPT = {"trainer_state.json", "model.safetensors", "lineage.json"}
+WHOLE = {*training._RESUME_ONLY, *KEPT}
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +340,7 @@ def test_a_training_killed_twice_ends_with_the_weights_of_one_that_was_not(
     written = {step: (folder / f"checkpoint-{step}" / "model.safetensors").stat().st_mtime_ns for step in (3, 6)}
 
     killed(folder, vocabulary_folder, writing=9)
-    assert has(folder, 9) == WHOLE - {"trainer_state.json"}  # cut off in the middle of its writing
+    assert has(folder, 9) == WHOLE - {"trainer_state.json", "lineage.json"}  # cut off in the middle of its writing
     assert has(folder, 6) == WHOLE  # so this one is still there to go on from
 
     checkpoints = training.train(folder, OFTEN, SEEDS, tokenizer, some_pairs(tokenizer), cpu=True)
@@ -350,7 +352,7 @@ def test_a_training_killed_twice_ends_with_the_weights_of_one_that_was_not(
 
 @pytest.mark.slow
 def test_only_the_newest_checkpoint_keeps_what_resuming_needs(uninterrupted):
-    assert list(uninterrupted) == list(OFTEN.checkpoints)
+    assert list(uninterrupted) == [0, *OFTEN.checkpoints]
     folder = uninterrupted[12].parent
     assert [has(folder, step) for step in OFTEN.checkpoints] == [KEPT, KEPT, KEPT, WHOLE]
     for checkpoint in uninterrupted.values():
@@ -359,13 +361,15 @@ def test_only_the_newest_checkpoint_keeps_what_resuming_needs(uninterrupted):
 
 @pytest.fixture
 def copy(tmp_path, uninterrupted):
-    return Path(shutil.copytree(uninterrupted[12].parent, tmp_path / "copy"))
+    folder = uninterrupted[12].parent  # its name is the run's
+    return Path(shutil.copytree(folder, tmp_path / folder.name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "", '{"global_step": 1'], ids=["absent", "empty", "cut off"])
-def test_a_checkpoint_without_its_whole_state_is_not_complete(copy, content):
-    state = copy / "checkpoint-9" / "trainer_state.json"
+@pytest.mark.parametrize("file", ["trainer_state.json", "lineage.json"])
+def test_a_checkpoint_without_its_whole_state_is_not_complete(copy, content, file):
+    state = copy / "checkpoint-9" / file
     assert training.is_complete(state.parent)
     state.unlink()
     if content is not None:
@@ -383,7 +387,7 @@ def test_a_finished_training_is_left_as_it_is_even_without_its_optimizer(copy, t
         (copy / "checkpoint-12" / name).unlink()
     before = {file: file.stat().st_mtime_ns for file in copy.rglob("*")}
     checkpoints = training.train(copy, OFTEN, SEEDS, tokenizer, some_pairs(tokenizer), cpu=True)
-    assert list(checkpoints) == list(OFTEN.checkpoints)
+    assert list(checkpoints) == [0, *OFTEN.checkpoints]
     assert {file: file.stat().st_mtime_ns for file in copy.rglob("*")} == before
 
 

@@ -21,16 +21,19 @@ from addends.runs import finished as finishing
 from addends.runs import records, tables, toy, training, unit, vocabulary
 from addends.runs.quality import negative_log_likelihood, sentence_scores
 from addends.runs.recipe import Recipe, Seeds
-from addends.runs.suite import Run, Suite
+from addends.runs.suite import Block, Condition, Run, Suite
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
-STEPS, SENTENCE_STEPS, LAYERS = (4, 8, 12), (8, 12), (0, 1)
-TABLES = ("runs", "quality", "translations", "measurements", "trajectories")
+STEPS, SENTENCE_STEPS, OWN_STEPS, LAYERS = (4, 8, 12), (8, 12), (12,), (0, 1)
+FURTHER_STEPS = (8, 12)
+TABLES = tuple(name for name in tables.SCHEMAS if name != "sentences")
 
 
 @cache
-def split() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return toy.split("ora", 80, 6, seed=1)
+def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Training pairs, held-out sentences, further ones."""
+    pairs, others = toy.split("ora", 80, 10, seed=1)
+    return pairs, others.iloc[:6].reset_index(drop=True), others.iloc[6:].reset_index(drop=True)
 
 
 def tokenizer(folder: Path):
@@ -51,13 +54,27 @@ SUITE = Suite(
         warmup_steps=2,
         positions=96,
     ),
-    runs=(Run("ora-a", "ora", ("ora",), Seeds(1, 2, 3)), Run("ora-b", "ora", ("ora",), Seeds(4, 5, 6))),
-    sentence_checkpoints=SENTENCE_STEPS,
+    blocks=(
+        Block(
+            "tried",
+            (Run("ora-a", Condition(("ora",)), Seeds(1, 2, 3)), Run("ora-b", Condition(("ora",)), Seeds(4, 5, 6))),
+            sentence_checkpoints=SENTENCE_STEPS,
+            own_checkpoints=OWN_STEPS,
+        ),
+    ),
+    keep_states=(0, 4),
     own_tokens=10,
     held_out=lambda: split()[1],
     pairs=lambda run: split()[0],
     tokenizer=tokenizer,
+    further=lambda: split()[2],
+    further_checkpoints=FURTHER_STEPS,
 )
+
+
+def with_block(**changes) -> Suite:
+    """The suite, its one block changed."""
+    return dataclasses.replace(SUITE, blocks=(dataclasses.replace(SUITE.blocks[0], **changes),))
 
 
 def files_under(folder: Path) -> list[str]:
@@ -94,12 +111,13 @@ def long_ago(finished):
 
 def test_one_file_a_table_and_run(finished):
     expected = [f"tiny/{table}/ora-a.parquet" for table in TABLES]
-    assert files_under(finished[1]) == sorted([*expected, "tiny/sentences.parquet"])
+    assert files_under(finished[1]) == sorted([*expected, "tiny/sentences.parquet", "tiny/further_sentences.parquet"])
 
 
 def test_measurements_are_fully_crossed(long_ago):
     sentences = split()[1]["sentence"]
-    cells = product(SENTENCE_STEPS, ("own", "reference"), sentences, LAYERS, TERMS)
+    when = [*product(SENTENCE_STEPS, ("reference",)), *product(OWN_STEPS, ("own",))]
+    cells = [(*moment, *rest) for moment, rest in product(when, product(sentences, LAYERS, TERMS))]
     expected = {(*cell, term) for cell in cells for term in TERMS[cell[-1]]}
     frame = long_ago["measurements"]
     names = ["checkpoint", "target", "sentence", "layer", "by", "term"]
@@ -124,14 +142,33 @@ def test_trajectories_are_the_means_of_the_measurements_at_every_checkpoint(long
 
 def test_quality_and_translations_have_every_cell(long_ago):
     quality, translations = long_ago["quality"], long_ago["translations"]
-    assert sorted(zip(quality["checkpoint"], quality["metric"], strict=True)) == sorted(
-        product(STEPS, ("bleu", "chrf"))
-    )
+    cells = sorted(zip(quality["checkpoint"], quality["set"], quality["metric"], strict=True))
+    when = [*product(STEPS, ("held_out",)), *product(FURTHER_STEPS, ("further",))]
+    assert cells == sorted((*moment, metric) for moment, metric in product(when, ("bleu", "chrf", "nll")))
     cells = set(zip(translations["checkpoint"], translations["sentence"], strict=True))
     assert cells == set(product(SENTENCE_STEPS, split()[1]["sentence"]))
     assert len(translations) == len(cells)
     assert translations[["chrf", "bleu", "nll"]].notna().all(axis=None)
     assert translations["tokens"].between(1, SUITE.own_tokens).all()
+
+
+def test_further_sentences_are_translated_and_nothing_else(long_ago):
+    further = long_ago["further"]
+    cells = set(zip(further["checkpoint"], further["sentence"], strict=True))
+    assert cells == set(product(FURTHER_STEPS, split()[2]["sentence"]))
+    assert further[["chrf", "bleu", "nll"]].notna().all(axis=None)
+    assert not set(further["sentence"]) & set(long_ago["measurements"]["sentence"])
+
+
+@pytest.mark.parametrize(("table", "of"), [("translations", "held_out"), ("further", "further")])
+def test_the_corpus_nll_counts_every_target_token_alike(finished, long_ago, table, of):
+    sentences = split()[{"held_out": 1, "further": 2}[of]]
+    own_tokenizer = tokenizer(finished[0] / "tiny" / "vocabulary")
+    tokens = {row.sentence: len(own_tokenizer(text_target=row.target)["input_ids"]) for row in sentences.itertuples()}
+    rows = long_ago[table].query("checkpoint == 12")
+    weights = rows["sentence"].map(tokens)
+    score = long_ago["quality"].query("checkpoint == 12 and set == @of and metric == 'nll'")["score"].item()
+    assert score == pytest.approx((rows["nll"] * weights).sum() / weights.sum(), rel=1e-6)
 
 
 def test_what_is_measured_on_the_reference_is_the_reference(finished, long_ago):
@@ -178,7 +215,10 @@ def test_sentences_and_runs_say_what_was_done(finished, long_ago):
     assert run == {
         "run": "ora-a",
         "suite": "tiny",
+        "block": "tried",
         "condition": "ora",
+        "pairs": 80,
+        "lineage": "chain",
         "init_seed": 1,
         "order_seed": 2,
         "dropout_seed": 3,
@@ -279,7 +319,7 @@ def test_the_row_that_says_a_run_is_there_is_written_last(trained, tmp_path, mon
 
     monkeypatch.setattr(tables, "write", watched)
     unit.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
-    assert sorted(written) == sorted(tables.SCHEMAS)
+    assert sorted(written) == sorted([*tables.SCHEMAS, "sentences"])  # the held-out ones, and the further ones
     assert written[-1] == "runs"
 
 
@@ -307,7 +347,7 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
         model.final_logits_bias[0, model.config.eos_token_id] = bias
     model.save_pretrained(checkpoint)
     pieces = unit.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
-    assert set(pieces) == set(TABLES) - {"runs"}
+    assert set(pieces) == set(TABLES) - {"runs", "training", "manifest"}
     assert pieces["translations"]["tokens"].tolist() == [tokens] * 6
     own = pieces["measurements"].query("target == 'own'")
     assert own["tokens"].unique().tolist() == [tokens]
@@ -318,7 +358,8 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
     )
     assert own[["importance", "norm_ratio", "distance"]].notna().all(axis=None)
     if tokens == 1:
-        assert pieces["quality"]["score"].tolist() == [0, 0]
+        said = pieces["quality"].query("metric != 'nll'")
+        assert said["score"].tolist() == [0] * 4  # BLEU and chrF of the held-out and of the further sentences
         assert (pieces["translations"][["chrf", "bleu"]] == 0).all(axis=None)
 
 
@@ -349,7 +390,7 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
     other = dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **{name: 9}))
     before = files_under(trained)
     with pytest.raises(DataError, match=rf"work/tiny/ora-a holds a run trained with other {name}_seed .*another work"):
-        unit.train_and_measure(dataclasses.replace(SUITE, runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
+        unit.train_and_measure(with_block(runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
     assert files_under(trained) == before
     assert not (tmp_path / "data").exists()
 
@@ -372,6 +413,18 @@ def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path
     held.loc[2, "target"] = "mo " * 200
     bad = dataclasses.replace(SUITE, held_out=lambda: held)
     with pytest.raises(InputError, match=f"{held['sentence'][2]}' has .* tokens.*positions=96"):
+        unit.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+    assert not list((tmp_path / "work").rglob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("which", "name"), [(1, "held-out"), (2, "further")])
+def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training(tmp_path, which, name):
+    pairs = split()[0].copy()
+    pairs.loc[5, "target"] = split()[which]["target"].iloc[0].upper() + " !"  # the same but for case and punctuation
+    bad = dataclasses.replace(SUITE, pairs=lambda run: pairs)
+    with pytest.raises(
+        DataError, match=rf"1 training pair.* share a side with the {name} sentences, .*{pairs['sentence'][5]}"
+    ):
         unit.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
@@ -449,20 +502,22 @@ def test_a_run_with_a_table_missing_or_cut_short_is_not_finished(finished, tmp_p
     ("table", "keep", "message"),
     [
         ("quality", "checkpoint != 8", r"lacks the checkpoints \[8\]"),
-        ("trajectories", "target == 'own'", "does not have both targets"),
+        ("trajectories", "target == 'own'", r"lacks the checkpoints \[4, 8, 12\]"),
+        ("manifest", "checkpoint != 0", r"lacks the checkpoints \[0\]"),
+        ("further", "sentence != @further", "has other sentences than the suite's at step 8"),
         (
             "trajectories",
             "not (checkpoint == 4 and target == 'own' and term == 'S')",
-            "has from .* rows at a checkpoint",
+            "has .* rows at a checkpoint of target='own', where",
         ),
         ("translations", "checkpoint == 8", r"lacks the checkpoints \[12\]"),
-        ("measurements", "sentence != @one", "has other sentences than sentences.parquet"),
+        ("measurements", "sentence != @one", "has other sentences than the suite's at step"),
     ],
 )
 def test_a_run_with_rows_missing_is_not_finished(finished, tmp_path, long_ago, table, keep, message):
     data = Path(shutil.copytree(finished[1], tmp_path / "data"))
     one = split()[1]["sentence"].iloc[0]
-    fewer = long_ago[table].query(keep, local_dict={"one": one})
+    fewer = long_ago[table].query(keep, local_dict={"one": one, "further": split()[2]["sentence"].iloc[0]})
     assert 0 < len(fewer) < len(long_ago[table])
     tables.write(fewer, data / "tiny" / table / "ora-a.parquet", table)
     assert re.search(message, finishing.lacks(SUITE, "ora-a", data))
@@ -470,12 +525,11 @@ def test_a_run_with_rows_missing_is_not_finished(finished, tmp_path, long_ago, t
 
 def test_a_run_of_another_recipe_is_not_this_one_finished(finished):
     run = dataclasses.replace(SUITE.runs[0], seeds=Seeds(1, 2, 9))
-    assert "says dropout_seed=3, the suite 9" in finishing.lacks(
-        dataclasses.replace(SUITE, runs=(run,)), "ora-a", finished[1]
-    )
-    more = dataclasses.replace(SUITE, sentence_checkpoints=STEPS)
+    assert "says dropout_seed=3, the suite 9" in finishing.lacks(with_block(runs=(run,)), "ora-a", finished[1])
+    assert "says block='tried', the suite 'other'" in finishing.lacks(with_block(name="other"), "ora-a", finished[1])
+    more = with_block(sentence_checkpoints=STEPS)
     assert "lacks the checkpoints [4]" in finishing.lacks(more, "ora-a", finished[1])
-    fewer = dataclasses.replace(SUITE, sentence_checkpoints=(12,))
+    fewer = with_block(sentence_checkpoints=(12,))
     assert finishing.lacks(fewer, "ora-a", finished[1]) is None
 
 
@@ -496,7 +550,7 @@ def measured(finished, tmp_path, monkeypatch):
 def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp_path, long_ago, monkeypatch):
     steps, measure = [], unit.measure_checkpoint
     monkeypatch.setattr(unit, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
-    more = dataclasses.replace(SUITE, sentence_checkpoints=STEPS)
+    more = with_block(sentence_checkpoints=STEPS)
     unit.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
     assert steps == [4]
     now = read_all(tmp_path / "data")
@@ -513,8 +567,9 @@ def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp
     [
         ({"own_tokens": 9}, r"other own_tokens \(\{'own_tokens': 10\}; now \{'own_tokens': 9\}\)"),
         ({"held_out": lambda: split()[1].head(4)}, "other held_out_sha256"),
+        ({"further": lambda: split()[2].head(3)}, "other further_sha256"),
     ],
-    ids=["own_tokens", "held_out"],
+    ids=["own_tokens", "held_out", "further"],
 )
 def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_path, change, message):
     other = dataclasses.replace(SUITE, **change)
@@ -528,12 +583,6 @@ def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_
     assert finishing.lacks(other, "ora-a", tmp_path / "data") is None
 
 
-def flat_record() -> dict:
-    """The one record that earlier versions wrote, for the weights and the measurements together."""
-    earlier = {name: value for name, value in record().items() if not name.endswith("_sha256")}
-    return earlier | records.measuring_record(SUITE) | {"sentence_checkpoints": list(SENTENCE_STEPS)}
-
-
 def record() -> dict:
     run = SUITE.runs[0]
     return {
@@ -541,47 +590,31 @@ def record() -> dict:
         **{f"{name}_seed": value for name, value in dataclasses.asdict(run.seeds).items()},
         "condition": "ora",
         "languages": ["ora"],
+        "pairs": 80,
+        "threads": 1,
         "pairs_sha256": records.sentences_sha256(split()[0]),
         "vocabulary_sha256": "0" * 64,
     }
 
 
-@pytest.mark.parametrize("earlier", ["flat", "none"])
-def test_what_an_earlier_version_left_is_gone_on_with(measured, tmp_path, long_ago, earlier, monkeypatch):
-    def refuse(*arguments, **options):
-        raise AssertionError("nothing is left to do")
-
-    monkeypatch.setattr(unit, "measure_checkpoint", refuse)
-    folder = measured / "tiny" / "ora-a"
-    before = json.loads((folder / "run.json").read_text())
-    (folder / "measured" / "record.json").unlink()
-    (folder / "run.json").unlink()
-    if earlier == "flat":
-        (folder / "run.json").write_text(json.dumps(flat_record()))
-    unit.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
-    for table, frame in read_all(tmp_path / "data").items():
-        pd.testing.assert_frame_equal(frame, long_ago[table])
-    now, measuring = (json.loads((folder / name).read_text()) for name in ("run.json", "measured/record.json"))
-    assert before.items() <= now.items()
-    assert {"pairs_sha256", "vocabulary_sha256"} <= set(now["assumed"])  # unknown at the time, and said to be
-    assert ("dropout" in now["assumed"]) == (earlier == "none")
-    assert measuring.get("assumed", []) == ([] if earlier == "flat" else ["held_out_sha256", "own_tokens"])
-    with pytest.raises(DataError, match="other own_tokens"):  # from here on it is known
-        unit.train_and_measure(dataclasses.replace(SUITE, own_tokens=9), "ora-a", measured, tmp_path / "data", cpu=True)
-
-
-def test_a_record_made_at_the_time_assumes_nothing(finished):
-    folder = finished[0] / "tiny" / "ora-a"
-    for name in ("run.json", "measured/record.json"):
-        assert "assumed" not in json.loads((folder / name).read_text())
-
-
-def test_other_measurements_than_an_earlier_version_wrote_down_are_refused(measured, tmp_path):
-    folder = measured / "tiny" / "ora-a"
-    (folder / "measured" / "record.json").unlink()
-    (folder / "run.json").write_text(json.dumps(flat_record() | {"own_tokens": 7}))
-    with pytest.raises(DataError, match=r"other own_tokens \(\{'own_tokens': 7\}"):
+@pytest.mark.parametrize("entry", ["threads", "pairs_sha256", "init_seed"])
+def test_what_a_record_does_not_say_is_not_taken_to_be_equal(measured, tmp_path, entry):
+    file = measured / "tiny" / "ora-a" / "run.json"
+    said = json.loads(file.read_text())
+    del said[entry]
+    file.write_text(json.dumps(said))
+    with pytest.raises(DataError, match=rf"other {entry} \(\{{'{entry}': 'unknown'\}}"):
         unit.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("threads", 2), ("pairs", 40), ("languages", ["ora", "uri"]), ("order_seed", 7), ("dropout_seed", 7)],
+)
+def test_a_resume_with_anything_else_is_refused_by_name(tmp_path, entry, value):
+    records.guard_training(tmp_path, record() | {entry: value}, [])
+    with pytest.raises(DataError, match=rf"holds a run trained with other {entry} \(.*left as they are"):
+        records.guard_training(tmp_path, record(), [4])
 
 
 def test_other_training_pairs_are_refused(measured, tmp_path):

@@ -46,7 +46,8 @@ def lacks(suite: Suite, name: str, data: Path) -> str | None:
         wanted = [*PER_RUN, *(OF_TRAINING if proven else ()), *(["further"] if proven and suite.further else ())]
         frames = {table: _read(suite, table, name, data) for table in wanted}
         names = ["sentences", *(["further_sentences"] if "further" in wanted else [])]
-        ids = {table: set(tables.read(data / suite.name / f"{table}.parquet", "sentences")["sentence"]) for table in names}
+        files = {name: data / suite.name / f"{name}.parquet" for name in names}
+        ids = {name: set(tables.read(file, "sentences")["sentence"]) for name, file in files.items()}
     except DataError as error:
         return str(error)
     for column, value in description(suite, run).items():
@@ -111,7 +112,7 @@ def _holes(frame: pd.DataFrame, steps: tuple[int, ...], sentences: set[str] | No
     cells = frame[frame["checkpoint"].isin(steps)].groupby("checkpoint")
     rows_of = cells.size()
     if len(rows_of) and rows_of.min() < rows_of.max():
-        return f"has from {rows_of.min()} to {rows_of.max()} rows at a checkpoint{what}, where as many each time are wanted"
+        return f"has {rows_of.min()} to {rows_of.max()} rows at a checkpoint{what}, where as many each time are wanted"
     if sentences is not None:
         for step, rows in cells:
             if set(rows["sentence"]) != sentences:

@@ -33,6 +33,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -254,7 +255,7 @@ def broken_links(manifest: pd.DataFrame) -> list[str]:
     said = []
     if records[0]["checkpoint"] != 0 or records[0]["previous"]:
         said.append(f"the first record is of step {records[0]['checkpoint']}, not of step 0, which has none before it")
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if after["previous"] != record_sha256(_plain(before)):
             said.append(f"step {after['checkpoint']} does not follow from step {before['checkpoint']}")
     return said

@@ -1,9 +1,8 @@
 """The two records of a work folder: what its checkpoints were trained from, what its measurements were made with.
 
-``run.json`` guards the checkpoints: the recipe, the seeds, the condition, the threads, and digests of the training pairs
-and of the vocabulary. ``measured/record.json`` guards the measurements alone: the held-out sentences and how long a
-translation may be. They are apart so that measuring more, or measuring other sentences, never puts trained weights in
-question.
+``run.json`` guards the checkpoints: recipe, seeds, condition, threads, and digests of the training pairs and of the
+vocabulary. ``measured/record.json`` guards the measurements alone: the sentences, and how long a translation may be.
+They are apart so that measuring more, or measuring other sentences, never puts trained weights in question.
 
 An entry that a record lacks is unknown, and what is unknown is not taken to be equal.
 """

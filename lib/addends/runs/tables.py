@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,13 +144,39 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
     return validate(joined, table, origin=str(path))
 
 
-def read_suite(folder: str | os.PathLike, table: str) -> pd.DataFrame:
+def read_suite(folder: str | os.PathLike, table: str, runs: Sequence[str] | None = None) -> pd.DataFrame:
     """Read ``table`` of the suite whose tables lie under ``folder`` (``data/european``, say).
 
     Looks for ``folder/<table>.parquet``, then for the folder ``folder/<table>/``.
+
+    Parameters
+    ----------
+    runs : sequence of str, or None
+        The runs whose rows are wanted, in any order. None stands for all; a table without runs is read whole.
+
+    Raises
+    ------
+    DataError
+        As `read` does, or if one of ``runs`` is not there.
+    InputError
+        If ``runs`` is one string.
     """
-    single = Path(folder) / f"{table}.parquet"
-    return read(single if single.exists() else Path(folder) / table, table)
+    if isinstance(runs, str):
+        raise InputError(f"runs={runs!r} is one string. Give a list of names, [{runs!r}] for a single one.")
+    single, place = Path(folder) / f"{table}.parquet", Path(folder) / table
+    if runs is None or "run" not in key(table):
+        return read(single if single.exists() else place, table)
+    if single.exists():
+        frame = read(single, table)
+        of_run = {run: rows for run, rows in frame.groupby("run") if run in set(runs)}
+        there = sorted(frame["run"].unique())
+    else:
+        there = sorted(file.stem for file in place.glob("*.parquet"))
+        of_run = {run: read(place / f"{run}.parquet", table) for run in runs if run in there}
+    absent = [run for run in runs if run not in of_run]
+    if absent or not of_run:
+        raise DataError(f"{folder} has no table {table!r} of the runs {absent}. It has those of {there}.")
+    return pd.concat([of_run[run] for run in dict.fromkeys(runs)], ignore_index=True)
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
