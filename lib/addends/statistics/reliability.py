@@ -1,0 +1,86 @@
+"""Whether a test set can tell runs apart: the reliability of the runs' means over its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from scipy import stats
+
+from addends.errors import InputError
+from addends.statistics.columns import require_columns
+from addends.statistics.intervals import crossed_shares
+
+
+def between_runs(
+    frame: pd.DataFrame,
+    value: str,
+    by: str | Sequence[str] = (),
+    run: str = "run",
+    sentence: str = "sentence",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    r"""The share of the variance between the runs' means that is due to the runs, and not to this draw of sentences.
+
+    With the mean squares of the balanced crossing of R runs and S sentences::
+
+        F = M_run / M_residual,    reliability = A / (A + M_residual / S) = 1 - 1 / F
+
+    where A is the variance between runs. It is the correlation to be expected between the runs' means on these
+    sentences and on as many others. A correlation of anything with the runs' means can reach the square root of it.
+    The interval is exact for normal effects: F divided by the quantiles of its distribution.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a run and sentence, every sentence in every run.
+    value : str
+        The column whose means are compared: chrf, bleu, nll.
+    by : str or sequence of str
+        Columns that split the frame: a row of the result for each of their combinations.
+    run, sentence : str
+        The crossed factors.
+    level : float
+        Of the interval, between 0 and 1.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``by``, then runs, sentences, f, df_runs, df_residual, p, reliability (0 where F is below 1),
+        reliability_lower, reliability_upper.
+
+    Raises
+    ------
+    InputError
+        As `crossed_shares` does.
+
+    References
+    ----------
+    Shrout, P. E. and Fleiss, J. L. (1979). Intraclass correlations: uses in assessing rater reliability. Psychological
+    Bulletin 86, 420-428: ICC(3, k), with runs as targets and sentences as raters.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"between_runs: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    by = [by] if isinstance(by, str) else list(by)
+    require_columns(frame, [*by, value, run, sentence], "between_runs")
+    rows = []
+    for names, part in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
+        table = crossed_shares(part, value, run, sentence, draws=1_000).set_index("component")
+        runs, residual = table.loc[run], table.iloc[-1]
+        f = runs["mean_square"] / residual["mean_square"]
+        upper, lower = stats.f.ppf([(1 - level) / 2, (1 + level) / 2], runs["df"], residual["df"])
+        rows.append(
+            {
+                **dict(zip(by, names, strict=True)),
+                "runs": int(runs["levels"]),
+                "sentences": int(table.loc[sentence, "levels"]),
+                "f": f,
+                "df_runs": int(runs["df"]),
+                "df_residual": int(residual["df"]),
+                "p": stats.f.sf(f, runs["df"], residual["df"]),
+                "reliability": max(0.0, 1 - 1 / f),
+                "reliability_lower": max(0.0, 1 - lower / f),
+                "reliability_upper": max(0.0, 1 - upper / f),
+            }
+        )
+    return pd.DataFrame(rows)
