@@ -13,7 +13,9 @@ FRAMES = {
     "runs": {
         "run": ["a", "b"],
         "suite": "toy",
+        "block": "independent",
         "condition": "ora",
+        "pairs": [20_000, None],
         "init_seed": [1, None],
         "order_seed": [2, None],
         "dropout_seed": [3, None],
@@ -22,8 +24,15 @@ FRAMES = {
         "dim": 64,
         "parameters": [1_000_000, None],
         "steps": 500,
+        "lineage": ["chain", "none"],
     },
-    "quality": {"run": "a", "checkpoint": [10, 20], "metric": ["bleu", "chrf"], "score": [1.25, None]},
+    "quality": {
+        "run": "a",
+        "checkpoint": [10, 20],
+        "set": ["held_out", "further"],
+        "metric": ["bleu", "nll"],
+        "score": [1.25, None],
+    },
     "sentences": {"sentence": ["x", "y"], "language": "fra", "source_tokens": [3, None], "target_tokens": [4, 5]},
     "translations": {
         "run": "a",
@@ -33,6 +42,35 @@ FRAMES = {
         "bleu": [0.0, None],
         "nll": [7.5, 1.0],
         "tokens": [None, 8],
+    },
+    "further": {
+        "run": "a",
+        "checkpoint": [10, 20],
+        "sentence": "y",
+        "chrf": [0.0, 50.5],
+        "bleu": [0.0, None],
+        "nll": [7.5, 1.0],
+        "tokens": [None, 8],
+    },
+    "training": {
+        "run": "a",
+        "step": [100, 200],
+        "loss": [7.5, None],
+        "gradient_norm": [1.0, 0.5],
+        "learning_rate": 1e-3,
+    },
+    "manifest": {
+        "run": ["a", "b"],
+        "checkpoint": 0,
+        "weights": "0" * 64,
+        **{name: ["1" * 64, None] for name in ("optimizer", "scheduler", "generators", "batches", "previous")},
+        **{name: ["2" * 64, None] for name in ("configuration", "model", "tokenizer")},
+        "processor": ["one", None],
+        "instructions": ["AVX512", None],
+        "threads": [1, None],
+        "interop_threads": [2, None],
+        "torch": ["2.13.0", None],
+        "transformers": ["5.23.0", None],
     },
     "measurements": {
         "run": "a",
@@ -181,7 +219,7 @@ def test_a_leftover_of_a_killed_write_is_not_read(tmp_path, quality):
         ({"checkpoint": [10, None]}, r"'checkpoint'.*null"),
         ({"run": ["a", None]}, r"'run'.*null"),
         ({"more": 1}, r"'more' is unknown"),
-        ({"checkpoint": 10, "metric": "bleu"}, r"1 row\(s\) repeat.*run=a, checkpoint=10, metric=bleu"),
+        ({"checkpoint": 10, "set": "held_out", "metric": "bleu"}, r"1 row\(s\) repeat.*run=a, checkpoint=10, set=held_out, metric=bleu"),
     ],
 )
 def test_rows_that_break_the_schema_are_refused_and_the_file_is_named(tmp_path, quality, change, message):
@@ -217,7 +255,7 @@ def test_a_count_that_may_be_missing_is_not_cut_to_a_whole_number():
 def test_a_key_in_two_files_is_refused_and_both_are_named(tmp_path, quality):
     for name, run in (("a", "a"), ("b", "b"), ("copy", "a")):
         tables.write(quality.assign(run=run), tmp_path / f"{name}.parquet", "quality")
-    with pytest.raises(DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, metric=bleu\)") as caught:
+    with pytest.raises(DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, set=held_out, metric=bleu\)") as caught:
         tables.read(tmp_path, "quality")
     assert str(tmp_path) in str(caught.value)
     assert "b.parquet" not in str(caught.value)
@@ -247,3 +285,27 @@ def test_an_unknown_table_is_refused(quality):
     ):
         with pytest.raises(InputError, match=r"is not one of.*'quality'"):
             call()
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["one file", "a file a run"])
+def test_chosen_runs_alone_are_read(tmp_path, quality, single):
+    frames = {run: quality.assign(run=run) for run in "abc"}
+    if single:
+        tables.write(pd.concat(frames.values()), tmp_path / "quality.parquet", "quality")
+    else:
+        for run, frame in frames.items():
+            tables.write(frame, tmp_path / "quality" / f"{run}.parquet", "quality")
+        (tmp_path / "quality" / "b.parquet").write_bytes(b"cut off")  # not asked for, so not read
+    read = tables.read_suite(tmp_path, "quality", ["c", "a", "c"])
+    assert read["run"].tolist() == ["c", "c", "a", "a"]
+    with pytest.raises(DataError, match=r"no table 'quality' of the runs \['z'\]\. It has those of \['a', 'b', 'c'\]"):
+        tables.read_suite(tmp_path, "quality", ["a", "z"])
+    with pytest.raises(DataError, match=r"of the runs \[\]"):
+        tables.read_suite(tmp_path, "quality", [])
+    with pytest.raises(InputError, match=r"runs='a' is one string.*\['a'\]"):
+        tables.read_suite(tmp_path, "quality", "a")
+
+
+def test_a_table_without_runs_is_read_whole(tmp_path):
+    tables.write(frame_of("sentences"), tmp_path / "sentences.parquet", "sentences")
+    assert len(tables.read_suite(tmp_path, "sentences", ["a"])) == 2

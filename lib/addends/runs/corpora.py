@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def drop_overlap(pairs: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
     return pairs[clean].reset_index(drop=True)
 
 
+@lru_cache(maxsize=2**20)  # every pair is compared with several samples
 def normal_form(text: str) -> str:
     """``text`` in NFKC without case, and of its characters only letters, marks and digits."""
     folded = unicodedata.normalize("NFKC", text).casefold()
