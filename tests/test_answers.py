@@ -10,11 +10,18 @@ from addends.runs import tables
 from addends.statistics import correlation, intervals
 
 DATA = Path(__file__).parents[1] / "data" / "european"
+RUNS = ("fra-i1-o1", "fra-i2-o2", "fra-i3-o3")  # those that the pages rest on
 
 
 def test_indicators_go_with_another_runs_quality_nearly_as_with_their_own():
-    trajectories = tables.read_suite(DATA, "trajectories").query("by == 'sublayer' and target == 'own' and layer > 0")
-    quality = tables.read_suite(DATA, "quality").query("metric == 'chrf'").rename(columns={"score": "chrf"})
+    trajectories = tables.read_suite(DATA, "trajectories", RUNS).query(
+        "by == 'sublayer' and target == 'own' and layer > 0"
+    )
+    quality = (
+        tables.read_suite(DATA, "quality", RUNS)
+        .query("metric == 'chrf' and set == 'held_out'")
+        .rename(columns={"score": "chrf"})
+    )
     joined = trajectories.merge(quality[["run", "checkpoint", "chrf"]], on=["run", "checkpoint"])
     own = correlation.over_checkpoints(joined, "importance", "chrf")
     swapped = correlation.with_quality_of_others(joined, "chrf")
@@ -28,7 +35,9 @@ def test_indicators_go_with_another_runs_quality_nearly_as_with_their_own():
 @pytest.fixture(scope="module")
 def largest():
     """The component with the largest estimated share, by layer and term."""
-    measured = tables.read_suite(DATA, "measurements").query("by == 'sublayer' and target == 'reference' and layer > 0")
+    measured = tables.read_suite(DATA, "measurements", RUNS).query(
+        "by == 'sublayer' and target == 'reference' and layer > 0"
+    )
     final = measured[measured["checkpoint"] == measured["checkpoint"].max()]
     found = {}
     for key, rows in final.groupby(["layer", "term"]):

@@ -219,7 +219,10 @@ def test_a_leftover_of_a_killed_write_is_not_read(tmp_path, quality):
         ({"checkpoint": [10, None]}, r"'checkpoint'.*null"),
         ({"run": ["a", None]}, r"'run'.*null"),
         ({"more": 1}, r"'more' is unknown"),
-        ({"checkpoint": 10, "set": "held_out", "metric": "bleu"}, r"1 row\(s\) repeat.*run=a, checkpoint=10, set=held_out, metric=bleu"),
+        (
+            {"checkpoint": 10, "set": "held_out", "metric": "bleu"},
+            r"1 row\(s\) repeat.*run=a, checkpoint=10, set=held_out, metric=bleu",
+        ),
     ],
 )
 def test_rows_that_break_the_schema_are_refused_and_the_file_is_named(tmp_path, quality, change, message):
@@ -255,7 +258,9 @@ def test_a_count_that_may_be_missing_is_not_cut_to_a_whole_number():
 def test_a_key_in_two_files_is_refused_and_both_are_named(tmp_path, quality):
     for name, run in (("a", "a"), ("b", "b"), ("copy", "a")):
         tables.write(quality.assign(run=run), tmp_path / f"{name}.parquet", "quality")
-    with pytest.raises(DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, set=held_out, metric=bleu\)") as caught:
+    with pytest.raises(
+        DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, set=held_out, metric=bleu\)"
+    ) as caught:
         tables.read(tmp_path, "quality")
     assert str(tmp_path) in str(caught.value)
     assert "b.parquet" not in str(caught.value)
