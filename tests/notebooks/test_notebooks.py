@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 from addends.runs import tables
 from tests.decomposition import small_models
+from tests.rounding import bound
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -73,8 +74,8 @@ def other_family(tmp_path_factory, tokenizer):
 @pytest.mark.slow
 def test_one_sentence_of_another_model(other_model):
     found = glued(run(notebook("01_"), model_name=other_model, source="la maison est grande"))
-    assert float(found["error32"].strip("'")) < 1e-6
-    assert float(found["error64"].strip("'")) < 1e-12
+    for bits in (32, 64):
+        assert 0 <= float(found[f"error{bits}"]) <= bound(f"float{bits}", layers=4)
 
 
 @pytest.mark.slow
@@ -84,13 +85,16 @@ def test_one_sentence_of_another_model_by_token(family, other_model, other_famil
     model_name = other_model if family == "marian" else other_family
     found = glued(run(notebook("05_"), model_name=model_name, source="la maison est grande"))
     ratio = float(found["ratio"])
-    assert float(found["error32"].strip("'")) < 1e-6 * max(1, ratio)
-    assert float(found["error64"].strip("'")) < 1e-12
+    layers, width = (4, 128) if family == "marian" else (2, 64)
+    allowed = {bits: bound(f"float{bits}", layers, terms=3, longest_sum=width, cancellation=ratio) for bits in (32, 64)}
+    for bits, most in allowed.items():
+        assert 0 <= float(found[f"error{bits}"]) <= most
     assert sum(float(found[f"share_{term}"]) for term in "STC") == pytest.approx(1, abs=1e-5)
     assert 0 <= int(found["same"]) <= int(found["rows"])
     assert 0 <= float(found["odd_weight"]) <= 1
     assert float(found["lead"]) == pytest.approx(float(found["model_lead"]), abs=1e-4)
-    assert (float(found["to_constant"].strip("'")) == 0) == (family == "t5")
+    moved = abs(float(found["to_constant"]))
+    assert moved <= allowed[32] if family == "t5" else moved > 1e-3
 
 
 @pytest.mark.slow
