@@ -9,12 +9,12 @@ import torch
 
 from addends.decomposition import sublayers as method_sublayers
 from addends.decomposition import tokens as method_tokens
-from addends.decomposition.architectures import architecture_of
+from addends.decomposition.architectures import Architecture, architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.capture import capture
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
 from addends.decomposition.norms import check_centering
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 
 # How each method centres a LayerNorm's terms unless told otherwise: as it was published.
 DEFAULT_CENTERING = {"sublayer": "constant", "token": "own"}
@@ -181,8 +181,8 @@ def stream(
         raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
     if by == "token" and heads:
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
-    if through_encoder and architecture_of(model.config).encoder is None:
-        raise InputError(f"through_encoder=True: a {model.config.model_type} has no encoder to go through.")
+    if through_encoder:
+        _check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
     record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
@@ -191,6 +191,16 @@ def stream(
         terms = method_tokens.terms_of(record, tokens)
         layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk, subtract)
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
+
+
+def _check_encoder(row: Architecture) -> None:
+    if row.encoder is None:
+        raise InputError(f"through_encoder=True: a {row.model_type} has no encoder to go through.")
+    if not row.encoder.sublayers:
+        raise UnsupportedModelError(
+            f"through_encoder=True: the encoder of a {row.model_type} attends by code of its own, whose weights cannot "
+            "be recorded. Leave through_encoder out: its states are then atoms, and all else is as in other families."
+        )
 
 
 def _paired(
