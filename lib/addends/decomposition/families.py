@@ -103,9 +103,11 @@ def _opt(row: Architecture, config) -> Architecture:
 
     Where the last state is projected back to the embeddings' size, what is decomposed is the state before that.
     """
-    if config.do_layer_norm_before:
-        return row
-    return replace(row, stack=replace(row.stack, norm="post", final_norm=None))
+    projection = "decoder.project_out" if config.word_embed_proj_dim != config.hidden_size else None
+    stack = replace(row.stack, projection=projection)
+    if not config.do_layer_norm_before:
+        stack = replace(stack, norm="post", final_norm=None)
+    return replace(row, stack=stack)
 
 
 def _gpt_neox(row: Architecture, config) -> Architecture:

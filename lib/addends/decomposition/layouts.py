@@ -44,6 +44,8 @@ class Stack:
     """A stack of like layers, by paths: ``path`` and the norms in the base model, ``sublayers`` in a layer.
 
     ``embedding_norm`` stands before the first layer, ``final_norm`` after the last one; None where there is none.
+    ``projection`` is a map behind the final norm that gives what transformers calls the last hidden state: what is
+    decomposed is the state before it.
     """
 
     layers: str
@@ -52,6 +54,7 @@ class Stack:
     embedding_norm: str | None = None
     final_norm: str | None = None
     parallel: bool = False
+    projection: str | None = None
 
 
 @dataclass(frozen=True)
