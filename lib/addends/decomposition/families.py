@@ -130,8 +130,13 @@ def _opt(row: Architecture, config) -> Architecture:
     Where the last state is projected back to the embeddings' size, what is decomposed is the state before that.
     """
     pre = config.do_layer_norm_before
-    final_norm = "decoder.final_layer_norm" if pre and not config._remove_final_layer_norm else None
-    return replace(row, stack=replace(row.stack, norm="pre" if pre else "post", final_norm=final_norm))
+    stack = replace(
+        row.stack,
+        norm="pre" if pre else "post",
+        final_norm="decoder.final_layer_norm" if pre and not config._remove_final_layer_norm else None,
+        projection="decoder.project_out" if config.word_embed_proj_dim != config.hidden_size else None,
+    )
+    return replace(row, stack=stack)
 
 
 def _gpt_neox(row: Architecture, config) -> Architecture:

@@ -43,9 +43,10 @@ class FeedForward:
 class Stack:
     """A stack of like layers, by paths: ``layers`` and the norms in the base model, ``sublayers`` in a layer.
 
-    ``embedding_norm`` stands before the first layer, ``final_norm`` after the last one; None where there is none. In
-    ``parallel``, all sublayers read the layer's own input, and may read one norm between them. An encoder whose
-    ``sublayers`` are () cannot be gone through: its states are atoms.
+    ``embedding_norm`` stands before the first layer, ``final_norm`` after the last one; None where there is none.
+    ``projection`` is a map behind the final norm that gives what transformers calls the last hidden state: what is
+    decomposed is the state before it. In ``parallel``, all sublayers read the layer's own input, and may read one norm
+    between them. An encoder whose ``sublayers`` are () cannot be gone through: its states are atoms.
     """
 
     layers: str
@@ -54,6 +55,7 @@ class Stack:
     embedding_norm: str | None = None
     final_norm: str | None = None
     parallel: bool = False
+    projection: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from addends.decomposition import sublayers as method_sublayers
 from addends.decomposition import tokens as method_tokens
 from addends.decomposition.architectures import Architecture, architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.capture import capture
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
 from addends.decomposition.norms import check_centering
+from addends.decomposition.proofs import proven_capture
 from addends.errors import InputError, UnsupportedModelError
 
 # How each method centres a LayerNorm's terms unless told otherwise: as it was published.
@@ -184,7 +184,7 @@ def stream(
     if through_encoder:
         _check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
-    record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
+    record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
         terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
     else:
