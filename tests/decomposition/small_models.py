@@ -128,6 +128,9 @@ CONFIGURATIONS = {
     "gpt_neox: sequential": (tr.GPTNeoXForCausalLM, {**_BERT, "use_parallel_residual": False}),
 }
 NAMES = tuple(CONFIGURATIONS)
+PAIRS = tuple(name for name, (_, settings) in CONFIGURATIONS.items() if "decoder_start_token_id" in settings)
+ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "electra: smaller embeddings", "bert-generation")
+ENCODERS += ("distilbert",)
 
 
 def make(name: str, dtype: torch.dtype = torch.float32, **options):

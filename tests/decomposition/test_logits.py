@@ -10,7 +10,7 @@ from addends.decomposition.logits import logit_shares
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
 
-HEADLESS = ("bert", "roberta", "distilbert")
+HEADLESS = small_models.ENCODERS
 WITH_HEAD = [name for name in small_models.NAMES if name not in HEADLESS]
 
 

@@ -78,7 +78,9 @@ def register(row: Architecture, replace_existing: bool = False) -> None:
     if row.stack.norm not in ("pre", "post"):
         raise InputError(f"norm={row.stack.norm!r} is not one of ('pre', 'post').")
     if _TABLE.get(row.model_type, row) != row and not replace_existing:
-        raise InputError(f"{row.model_type!r} has another row. Pass replace_existing=True to put this one in its place.")
+        raise InputError(
+            f"{row.model_type!r} has another row. Pass replace_existing=True to put this one in its place."
+        )
     _TABLE[row.model_type] = row
 
 

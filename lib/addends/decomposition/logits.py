@@ -89,7 +89,9 @@ def _linear_head(model) -> tuple[nn.Linear, float, torch.Tensor | None]:
             f"{type(model).__name__} changes its states or logits around the output head "
             f"({', '.join(bent) or 'project_out'}), which is not supported."
         )
-    scale = model.config.d_model**-0.5 if getattr(model.config, "scale_decoder_outputs", False) else 1.0
+    # UMT5 has no such setting, and scales.
+    scaled = getattr(model.config, "scale_decoder_outputs", row.model_type == "umt5")
+    scale = model.config.d_model**-0.5 if scaled else 1.0
     biases = [head.bias, getattr(model, "final_logits_bias", None)]
     biases = [bias.flatten() for bias in biases if bias is not None]
     return head, scale, sum(biases) if biases else None
