@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import BertConfig, ElectraConfig, ElectraModel
+from transformers import BertConfig, ErnieConfig, ErnieModel
 
 import addends
 from addends.decomposition import architectures
@@ -170,21 +170,20 @@ def table_restored():
 
 def test_a_family_without_a_row_and_then_with_the_row_of_the_book(tokenizer, table_restored):
     with seeded(0):
-        config = ElectraConfig(
+        config = ErnieConfig(
             vocab_size=len(tokenizer),
-            embedding_size=32,
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=4,
             intermediate_size=64,
             pad_token_id=tokenizer.pad_token_id,
         )
-        model = ElectraModel(config).eval()
+        model = ErnieModel(config).eval()
     table = checked(model, tokenizer)
     assert table.loc["supported", "result"] == table.loc["family", "result"] == "no"
     assert "addends.register" in table.loc["family", "detail"]
     assert table.loc["parameters", "value"] == model.num_parameters()
-    addends.register(replace(architecture_of(BertConfig()), model_type="electra"))
+    addends.register(replace(architecture_of(BertConfig()), model_type="ernie"))
     table = checked(model, tokenizer)
     assert table.loc["supported", "result"] == "yes"
     assert addends.decompose(model, addends.encode(model, tokenizer, SOURCES), by="token").error() < 1e-6
