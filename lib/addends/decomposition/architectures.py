@@ -31,7 +31,8 @@ def architecture_of(config) -> Architecture:
     Raises
     ------
     UnsupportedModelError
-        If the table has none; the message lists those it has and says how to add one.
+        If the table has none; the message lists those it has and says how to add one. Or if the row names a number of
+        positions that the configuration lacks.
     """
     model_type = getattr(config, "model_type", None)
     if model_type not in _TABLE:
@@ -39,6 +40,12 @@ def architecture_of(config) -> Architecture:
             f"No row for model type {model_type!r} in the architectures table. It has {how_to_support()}"
         )
     row = _TABLE[model_type]
+    if row.positions is not None and not hasattr(config, row.positions):
+        raise UnsupportedModelError(
+            f"The row of {model_type!r} says that the configuration calls its number of positions {row.positions!r}, "
+            "which this one lacks. Register the row with its own name for them, or with positions=None where there is "
+            "no limit (replace(row, positions=...), addends.register(row, replace_existing=True))."
+        )
     return row.variant(row, config) if row.variant else row
 
 

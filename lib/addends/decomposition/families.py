@@ -65,7 +65,19 @@ def _t5(model_type: str) -> Architecture:
             positions=None,  # relative
         )
 
-    return replace(row(gated=False), variant=lambda _, config: row(gated=config.is_gated_act))
+    def gated(given: Architecture, config) -> Architecture:
+        wanted = row(gated=config.is_gated_act)
+
+        def with_feed_forward(stack: Stack, other: Stack) -> Stack:
+            return replace(stack, sublayers=(*stack.sublayers[:-1], other.sublayers[-1]))
+
+        return replace(
+            given,
+            stack=with_feed_forward(given.stack, wanted.stack),
+            encoder=with_feed_forward(given.encoder, wanted.encoder),
+        )
+
+    return replace(row(gated=False), variant=gated)
 
 
 def _bert_like(model_type: str) -> Architecture:
@@ -107,6 +119,8 @@ def _opt(row: Architecture, config) -> Architecture:
     stack = replace(row.stack, projection=projection)
     if not config.do_layer_norm_before:
         stack = replace(stack, norm="post", final_norm=None)
+    elif stack.norm == "post":
+        stack = replace(stack, norm="pre", final_norm="decoder.final_layer_norm")
     return replace(row, stack=stack)
 
 

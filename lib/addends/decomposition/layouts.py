@@ -78,7 +78,8 @@ class Architecture:
     causal : bool
         Whether a position reads only those before it.
     variant : function of (row, config), optional
-        The row for one model of the family whose configuration changes it.
+        The row for one model of the family whose configuration changes it. It keeps itself in the row that it gives,
+        and takes such a row too, so that ``replace(architecture_of(config), model_type=...)`` has it as well.
     """
 
     model_type: str
