@@ -32,7 +32,7 @@ def architecture_of(config) -> Architecture:
     ------
     UnsupportedModelError
         If the table has none; the message lists those it has, and says how to try one of them and how to write one. Or
-        if the row depends on a setting that the configuration lacks.
+        if the row depends on a setting that the configuration lacks, or names a number of positions that it lacks.
     """
     model_type = getattr(config, "model_type", None)
     if model_type not in _TABLE:
@@ -40,13 +40,19 @@ def architecture_of(config) -> Architecture:
             f"No row for model type {model_type!r} in the architectures table. It has {how_to_support(model_type)}"
         )
     row = _TABLE[model_type]
+    if row.positions is not None and not hasattr(config, row.positions):
+        raise UnsupportedModelError(
+            f"The row of {model_type!r} says that the configuration calls its number of positions {row.positions!r}, "
+            "which this one lacks. Register the row with its own name for them, or with positions=None where there is "
+            "no limit (replace(row, positions=...), addends.register(row, replace_existing=True))."
+        )
     if row.variant is None:
         return row
     try:
         return row.variant(row, config)
     except AttributeError as error:
         raise UnsupportedModelError(
-            f"The row for {model_type!r} depends on the configuration's {error.name!r}, which a "
+            f"The row of {model_type!r} depends on the configuration's {error.name!r}, which a "
             f"{type(config).__name__} lacks: it was written for another family. Give it variant=None "
             "(addends.register(replace(row, variant=None), replace_existing=True)), or a variant of its own."
         ) from error

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from addends.decomposition.ambient import check_model, configs_of, own_thread, undisturbed
-from addends.decomposition.architectures import Attention, architecture_of
+from addends.decomposition.architectures import Architecture, Attention, architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.capture import (
     Capture,
@@ -42,6 +42,7 @@ from addends.decomposition.capture import (
     run,
     sublayers_of,
 )
+from addends.decomposition.exactness import check_any
 from addends.decomposition.inputs import inputs_of
 from addends.decomposition.linearised import value_and_slope
 from addends.decomposition.norms import rounding
@@ -49,9 +50,11 @@ from addends.decomposition.sublayers import by_query_head, heads_of
 from addends.decomposition.weights import fingerprint, linear_map, own_noise, value_rows, widened
 from addends.errors import UnsupportedModelError
 
-# How far a state may be off a plain pass's, relative to its length: rounding of many layers, in another order. Half
-# precision rounds every step of every layer. Float64 goes through float32 in transformers' own norms and softmax.
-STATE_BOUNDS = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
+# How far a state may be off a plain pass's, relative to its length: rounding of many layers, in another order. Float64
+# goes through float32 in transformers' own norms and softmax. Half precision rounds every step, and layers make that
+# grow: there each layer is given the plain pass's own state, and one layer's rounding counts, 16 unit roundoffs twice.
+STATE_BOUNDS = {torch.float64: 1e-5, torch.float32: 1e-4}
+STATE_BOUNDS |= {dtype: 16 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}
 
 _ROWS = 64  # as many of the vectors that a map reads are enough to see what it is
 _ADVICE = (
@@ -80,13 +83,14 @@ def proven_capture(
     base = model.base_model
     with undisturbed(base), torch.no_grad():
         record = capture(model, batch, attention_weights, encoder, inner)
+        check_any(batch.mask)
         attends = tuple(config._attn_implementation for config in configs_of(base))
         circumstances = (record.row, attention_weights, encoder, inner, attends)
         proven = _PROVEN.setdefault(base, {})
         now, length = fingerprint(base), max(batch.input_ids.shape[1], batch.mask.shape[1])
         before, longest = proven.get(circumstances, (None, 0))
         if before != now or length > longest:
-            _prove_states(model, batch, record)
+            _prove_states(model, batch, record, attention_weights)
             _prove_maps(model, batch, record)
             if inner:
                 _prove_activations(record, batch)
@@ -97,7 +101,7 @@ def proven_capture(
 # --- states ---
 
 
-def _prove_states(model, batch: Batch, record: Capture) -> None:
+def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool) -> None:
     """Raise unless the recorded states are those of a plain pass: no hook of ours, the user's attention.
 
     Where the model's forward does not know output_hidden_states, the last state alone is compared.
@@ -109,6 +113,10 @@ def _prove_states(model, batch: Batch, record: Capture) -> None:
         batch = _unpadded(batch, sentence)
         record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
         output = _plain(model, batch)
+    if attention_weights and model.dtype in (torch.float16, torch.bfloat16):
+        with contextlib.ExitStack() as stack:
+            _give_states(stack, model.base_model, record.row, output)
+            record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
     pair = record.row.kind == "encoder-decoder"
     own = getattr(output, "decoder_hidden_states" if pair else "hidden_states", None)
     last = getattr(output, "last_hidden_state", None)
@@ -119,6 +127,19 @@ def _prove_states(model, batch: Batch, record: Capture) -> None:
         if record.encoder is not None:
             _compare(model, record.encoder, output.encoder_hidden_states, last, mask)
         _check_state(model, record.encoder_states, last, mask, "The encoder's last state")
+
+
+def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture, output) -> None:
+    """Let each layer read the state that the plain pass gave before it, where the output has them."""
+    names = ("decoder_hidden_states", "encoder_hidden_states") if row.encoder else ("hidden_states",)
+    for place, name in zip((row.stack, row.encoder), names, strict=False):
+        states = getattr(output, name, None) or ()
+        for layer, state in zip(base.get_submodule(place.layers), states, strict=False):
+
+            def give(_module, inputs, keywords, state=state):
+                return ((state, *inputs[1:]), keywords) if inputs else (inputs, {**keywords, "hidden_states": state})
+
+            stack.enter_context(removed(layer.register_forward_pre_hook(own_thread(give), with_kwargs=True)))
 
 
 def _plain(model, batch: Batch):
@@ -211,26 +232,23 @@ def _prove_maps(model, batch: Batch, record: Capture) -> None:
     In this pass an attention with a value bias is given the same value at every position, c = b_V + noise: its weights
     sum to one, and its heads lie side by side as the method takes them, exactly if c is what its output map reads.
     """
-    masks = {True: batch.mask, False: batch.attention_mask.bool()}
-    main = {id(sublayer) for layer in record.main.layers for sublayer in layer}
-    base = model.base_model
+    stacks = ((record.main, batch.mask), (record.encoder, batch.attention_mask.bool()))
     with contextlib.ExitStack() as stack:
-        for sublayer in sublayers_of(record):
-            for name in ("first", "gate", "second", "output"):
-                if name in sublayer.modules:
-                    _watch(stack, sublayer, name)
-            if "value" in sublayer.modules:
-                _watch(stack, sublayer, "value", masks[id(sublayer) in main])
-        run(stack, base, inputs_of(record.row, model, batch))
+        for each, mask in stacks:
+            for number, layer in enumerate(each.layers if each else (), start=1):
+                for sublayer in layer:
+                    for name in sublayer.modules.keys() & {"first", "gate", "second", "output", "value"}:
+                        _watch(stack, sublayer, name, number, mask)
+        run(stack, model.base_model, inputs_of(record.row, model, batch))
 
 
-def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, mask: torch.Tensor | None = None) -> None:
+def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, number: int, mask: torch.Tensor) -> None:
     """Check a map while it is called; of a value map, replace the values and check what the output map reads."""
-    module = sublayer.modules[name]
+    module, path = sublayer.modules[name], f"{getattr(sublayer.place, name)!r} of layer {number}"
     expected = {}
 
     def called(module, inputs, output):
-        _check_map(module, getattr(sublayer.place, name), inputs[0], output)
+        _check_map(module, path, inputs[0], output)
         bias = linear_map(module)[1]
         if name != "value" or bias is None:
             return None
@@ -248,9 +266,10 @@ def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, mask: tor
             gap = _gap(widened(mixed), widened(expected["mixed"]).expand(mixed.shape)).max()
             if not gap <= bound:
                 raise UnsupportedModelError(
-                    f"The attention {type(sublayer.modules['module']).__name__} does not mix values with weights that "
-                    f"sum to 1: given the same value everywhere, {sublayer.place.output!r} reads another, off by "
-                    f"{float(gap):.1e} (relative), where {bound:.0e} is allowed. Its bias is then no constant. {_ADVICE}"
+                    f"The attention {type(sublayer.modules['module']).__name__} does not mix what its value map "
+                    f"{path} gives with weights that sum to 1: where that is the same at every position, "
+                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} is "
+                    f"allowed), and the map's bias is no constant. {_ADVICE}"
                 )
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(called))))
@@ -274,7 +293,7 @@ def _check_map(module: nn.Module, path: str, read: torch.Tensor, gave: torch.Ten
     bound = rounding(module.weight.dtype)
     if not (gap <= bound).all():
         raise UnsupportedModelError(
-            f"The module {path!r} ({type(module).__name__}) does not give W x + b of its own weights: it is off by "
+            f"The module {path} ({type(module).__name__}) does not give W x + b of its own weights: it is off by "
             f"{float(gap.nan_to_num(torch.inf).max()):.1e} (relative), where {bound:.0e} is allowed. {_ADVICE}"
         )
 
