@@ -105,7 +105,7 @@ def decompose(
         "T0", ..., "C"; places count from 0 in the padded batch).
     through_encoder : bool
         By token, follow the source from its embeddings through the encoder, whose biases then go to C. By default the
-        encoder's states are atoms.
+        encoder's states are atoms. Not of LongT5, whose encoder attends by code of its own.
     heads : bool
         By sublayer, one term a layer and head in place of T and of S: "T2.0" is what the first head of layer 2 wrote.
     chunk : int, optional
