@@ -25,6 +25,7 @@ from addends.decomposition.ambient import check_model, own_thread, undisturbed
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.capture import removed
 from addends.decomposition.exactness import BOUNDS
+from addends.decomposition.inputs import positions
 from addends.decomposition.parts import Parts
 from addends.errors import InputError, UnsupportedModelError
 
@@ -87,8 +88,8 @@ def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, 
 
     The bound is relative to |w_v| sum_k |x_k|, to which both are rounded.
     """
-    places = parts.mask.nonzero()[:_PROVEN].T  # (2, token)
-    sentence, position = places
+    room = positions(model)
+    sentence, position = parts.mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
     own = _own_logits(model, parts.states[-1][sentence, position]).to(shares.dtype)  # (token, vocabulary)
     chosen = ids.expand(len(sentence), -1) if ids.ndim == 1 else ids[sentence, position]  # (token, choice)
     found = shares[:, sentence, position].sum(dim=0)

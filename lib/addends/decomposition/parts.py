@@ -9,6 +9,7 @@ import torch
 
 from addends.decomposition import sublayers as method_sublayers
 from addends.decomposition import tokens as method_tokens
+from addends.decomposition.ambient import check_model
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
@@ -181,6 +182,8 @@ def stream(
         raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
     if by == "token" and heads:
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
+    if through_encoder:
+        check_model(model)
     if through_encoder and architecture_of(model.config).encoder is None:
         raise InputError(f"through_encoder=True: a {model.config.model_type} has no encoder to go through.")
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from weakref import WeakKeyDictionary
 
@@ -150,24 +149,7 @@ def _plain(model, batch: Batch):
     if "output_hidden_states" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         inputs["output_hidden_states"] = True
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_without_traces(base))
         return run(stack, base, inputs)
-
-
-@contextlib.contextmanager
-def _without_traces(base: nn.Module) -> Iterator[None]:
-    """Take off the hooks that transformers leaves on a model whose states were asked for."""
-    flag = "_output_capturing_hooks_installed"
-    before = [(module, set(module._forward_hooks), vars(module).get(flag)) for module in base.modules()]
-    try:
-        yield
-    finally:
-        for module, hooks, installed in before:
-            for number in set(module._forward_hooks) - hooks:
-                if module._forward_hooks[number].__module__ == "transformers.utils.output_capturing":
-                    del module._forward_hooks[number]
-            if installed is None and flag in vars(module):
-                delattr(module, flag)
 
 
 def _finite(output, batch: Batch) -> bool:
