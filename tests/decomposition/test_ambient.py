@@ -117,7 +117,9 @@ def test_two_threads_on_one_model_get_what_one_gets():
     batches = [batch_for(model) for _ in range(3)]
     for number, batch in enumerate(batches):
         batch.input_ids[:] = batch.input_ids.roll(number, dims=0)
-    expected = {by: [addends.decompose(model, batch, by=by).vectors for batch in batches] for by in ("sublayer", "token")}
+    expected = {
+        by: [addends.decompose(model, batch, by=by).vectors for batch in batches] for by in ("sublayer", "token")
+    }
     before = settings(model)
 
     def one(number):
@@ -221,7 +223,9 @@ def test_a_quantised_model_is_refused_as_such():
     batch = batch_for(model)
     quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     for by in ("sublayer", "token"):
-        with pytest.raises(UnsupportedModelError, match=r"(?s)'encoder\.layers.* quantised Linear.*without quantisation"):
+        with pytest.raises(
+            UnsupportedModelError, match=r"(?s)'encoder\.layers.* quantised Linear.*without quantisation"
+        ):
             addends.decompose(quantised, batch, by=by)
     model.is_quantized = True
     with pytest.raises(UnsupportedModelError, match=r"MarianMTModel is quantised.*without quantisation"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+import transformers as tr
 
 import addends
 from addends.decomposition import architectures
@@ -167,7 +170,35 @@ def test_every_row_of_the_table_names_distinct_sublayers():
         assert len({sublayer.norm for sublayer in row.stack.sublayers}) == len(row.stack.sublayers)
 
 
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_row_taken_over_for_another_family_keeps_what_depends_on_the_configuration(monkeypatch, gated):
+    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+    plain = tr.T5Config(feed_forward_proj="relu" if gated else "gated-gelu")  # the other kind than the model's
+    addends.register(replace(architecture_of(plain), model_type="umt5"))
+    options = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 40}
+    options |= {"feed_forward_proj": "gated-gelu" if gated else "relu", "decoder_start_token_id": 0, "pad_token_id": 1}
+    model = tr.UMT5ForConditionalGeneration(tr.UMT5Config(**options)).double().eval()
+    for by in ("sublayer", "token"):
+        assert addends.decompose(model, batch_for(model), by=by).error() <= 1e-12
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_variant_of_a_variant_is_the_variant(after):
+    for model_type, name in (("opt", "do_layer_norm_before"), ("gpt_neox", "use_parallel_residual")):
+        config = tr.AutoConfig.for_model(model_type, **{name: after})
+        other = tr.AutoConfig.for_model(model_type, **{name: not after})
+        row = architecture_of(other)
+        assert row.variant(row, config) == architecture_of(config) != row
+
+
 # --- bad input ---
+
+
+def test_a_configuration_without_the_positions_that_its_row_names_is_refused(monkeypatch):
+    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+    addends.register(replace(architecture_of(tr.BartConfig()), model_type="led"))
+    with pytest.raises(UnsupportedModelError, match=r"'led'.*'max_position_embeddings', which this one lacks.*=None"):
+        architecture_of(tr.LEDConfig())
 
 
 def row_of(model_type, *sublayers, norm="pre"):

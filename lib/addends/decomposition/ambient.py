@@ -128,7 +128,11 @@ def undisturbed(base: nn.Module) -> Iterator[None]:
 def _traces(module: nn.Module) -> set[int]:
     """The hooks of a module that are transformers' own."""
     hooks = module._forward_hooks
-    return {number for number, hook in hooks.items() if getattr(hook, "__module__", None) == _CAPTURING} if hooks else set()
+    return (
+        {number for number, hook in hooks.items() if getattr(hook, "__module__", None) == _CAPTURING}
+        if hooks
+        else set()
+    )
 
 
 def configs_of(base: nn.Module) -> list:

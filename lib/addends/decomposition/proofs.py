@@ -308,7 +308,7 @@ def _prove_activations(record: Capture, batch: Batch) -> None:
         between = (difference >= slopes.amin(dim=0) - room) & (difference <= slopes.amax(dim=0) + room)
         alone = torch.isclose(value, disturbed, rtol=1e-5, atol=1e-6) | others
         if not (between.all() and alone.all()):
-            what = "does not act on each number by itself" if between.all() else "has another slope than its values show"
+            what = "has another slope than its values show" if alone.all() else "does not act on each number by itself"
             name = f"{type(sublayer.modules['activation']).__name__} ({sublayer.place.activation!r})"
             raise UnsupportedModelError(
                 f"The activation {name} {what}, so that its tangent is not known: by token this model is not "
