@@ -214,7 +214,7 @@ def test_what_is_wrapped_inside_is_refused_too():
         addends.decompose(model, batch)
     model = make("marian")
     model.model.encoder.layers[0].fc1.to("meta")
-    with pytest.raises(ModelStateError, match="cpu and meta.*spread over devices or offloaded"):
+    with pytest.raises(ModelStateError, match=r"cpu and meta.*spread over devices or offloaded"):
         addends.decompose(model, batch)
 
 

@@ -100,7 +100,7 @@ def test_logits_that_the_shares_do_not_sum_to_are_refused(name, dtype):
     ids = torch.arange(small_models.VOCABULARY)
     assert logit_shares(parts, model, ids).shape[-1] == small_models.VOCABULARY
     head = model.get_output_embeddings()
-    handle = head.register_forward_hook(lambda _module, _inputs, output: 2 * torch.tanh(output / 2))
+    handle = head.register_forward_hook(lambda _module, _inputs, output: 0.1 * torch.tanh(output / 0.1))
     with pytest.raises(UnsupportedModelError, match="do not sum to the logits"):
         logit_shares(parts, model, ids)
     handle.remove()

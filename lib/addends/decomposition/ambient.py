@@ -42,8 +42,8 @@ def check_model(model) -> None:
     name = type(model).__name__
     if hasattr(model, "merge_and_unload"):
         raise UnsupportedModelError(
-            f"{name} is a model with adapters (PEFT) around it, which change its maps. Call model.merge_and_unload() and "
-            "give the model that it returns."
+            f"{name} is a model with adapters (PEFT) around it, which change its maps. Call model.merge_and_unload() "
+            "and give the model that it returns."
         )
     if hasattr(model, "_orig_mod"):
         raise UnsupportedModelError(
@@ -63,8 +63,8 @@ def check_model(model) -> None:
     devices = sorted({str(weight.device) for weight in model.base_model.parameters()})
     if devices == ["meta"] or len(devices) > 1:
         raise ModelStateError(
-            f"The model's weights are on {' and '.join(devices)}: they are spread over devices or offloaded. Load it on "
-            "one device (addends.load(..., device=...), or from_pretrained without device_map)."
+            f"The model's weights are on {' and '.join(devices)}: they are spread over devices or offloaded. Load it "
+            "on one device (addends.load(..., device=...), or from_pretrained without device_map)."
         )
     for path, module in model.base_model.named_modules():
         where = f"The module {path!r}" if path else "The model"

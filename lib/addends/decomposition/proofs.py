@@ -90,7 +90,8 @@ def proven_capture(
         before, longest = proven.get(circumstances, (None, 0))
         if before != now or length > longest:
             _prove_states(model, batch, record, attention_weights)
-            _prove_maps(model, batch, record)
+            # In that attention rows that read nothing are NaN: one sentence alone has none.
+            _prove_maps(model, _longest(batch) if goes_through_float32(base, model.dtype) else batch, record)
             if inner:
                 _prove_activations(record, batch)
             proven[circumstances] = (now, 1 << (length - 1).bit_length())
@@ -107,9 +108,7 @@ def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool)
     """
     output = _plain(model, batch)
     if goes_through_float32(model.base_model, model.dtype) and not _finite(output, batch):
-        # Rows that read nothing are NaN in this attention; the longest sentence alone has none.
-        sentence = int(batch.attention_mask.sum(dim=1).argmax())
-        batch = _unpadded(batch, sentence)
+        batch = _longest(batch)
         record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
         output = _plain(model, batch)
     if attention_weights and model.dtype in (torch.float16, torch.bfloat16):
@@ -158,8 +157,9 @@ def _finite(output, batch: Batch) -> bool:
     return bool(torch.isfinite(last[batch.mask]).all())
 
 
-def _unpadded(batch: Batch, sentence: int) -> Batch:
-    """The batch of this one sentence, without padding on the side that has the attention mask."""
+def _longest(batch: Batch) -> Batch:
+    """The batch of its longest sentence alone, without padding on the side that has the attention mask."""
+    sentence = int(batch.attention_mask.sum(dim=1).argmax())
     row, real = slice(sentence, sentence + 1), batch.attention_mask[sentence].bool()
     padded = batch.attention_mask.shape[1]
     tensors = {}
@@ -250,8 +250,8 @@ def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, number: i
                 raise UnsupportedModelError(
                     f"The attention {type(sublayer.modules['module']).__name__} does not mix what its value map "
                     f"{path} gives with weights that sum to 1: where that is the same at every position, "
-                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} is "
-                    f"allowed), and the map's bias is no constant. {_ADVICE}"
+                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} "
+                    f"is allowed), and the map's bias is no constant. {_ADVICE}"
                 )
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(called))))

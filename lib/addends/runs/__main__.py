@@ -29,9 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="also do runs whose tables are in the data folder")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument("--ship", metavar="RUN", help="then copy this run's last checkpoint to the data folder")
-    parser.add_argument(
-        "--chain", metavar="RUN", help="verify and print this run's chain of checkpoints; train nothing"
-    )
+    parser.add_argument("--chain", metavar="RUN", help="verify and print this run's chain of checkpoints; train nothing")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least 1 run at a time is needed")

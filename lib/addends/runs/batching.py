@@ -18,7 +18,9 @@ class Pairs(Dataset):
     Item k is (k, source, target).
     """
 
-    def __init__(self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], ids: Sequence[str] | None = None):
+    def __init__(
+        self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], ids: Sequence[str] | None = None
+    ):
         ids = [str(number) for number in range(len(sources))] if ids is None else list(ids)
         if not len(sources) == len(targets) == len(ids):
             raise InputError(

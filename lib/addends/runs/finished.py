@@ -46,9 +46,7 @@ def lacks(suite: Suite, name: str, data: Path) -> str | None:
         wanted = [*PER_RUN, *(OF_TRAINING if proven else ()), *(["further"] if proven and suite.further else ())]
         frames = {table: _read(suite, table, name, data) for table in wanted}
         names = ["sentences", *(["further_sentences"] if "further" in wanted else [])]
-        ids = {
-            table: set(tables.read(data / suite.name / f"{table}.parquet", "sentences")["sentence"]) for table in names
-        }
+        ids = {table: set(tables.read(data / suite.name / f"{table}.parquet", "sentences")["sentence"]) for table in names}
     except DataError as error:
         return str(error)
     for column, value in description(suite, run).items():
