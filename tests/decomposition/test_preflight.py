@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -155,6 +156,27 @@ def test_an_inexact_model_is_a_row_with_the_layer_and_the_gap(tokenizer):
         assert not row["passed"]
         assert "layer 1" in row["detail"]
         assert row["value"] > 0.1 > row["limit"]
+
+
+@pytest.mark.parametrize("name", ["llama: grouped queries", "gpt2", "gpt_neox", "opt"])
+def test_eager_attention_with_padding_on_the_left_is_supported(name, tokenizer):
+    """In float64 transformers' eager softmax makes NaN of the rows of such padding."""
+    model = fitting(name, tokenizer)
+    model.set_attn_implementation("eager")
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.padding_side = "left"
+    table = checked(model, tokenizer)
+    assert table.loc["supported", "result"] == "yes"
+    assert table["passed"].dropna().all()
+    model, batch = model.double(), addends.encode(model, tokenizer, SOURCES)
+    assert not batch.attention_mask[:, 0].all()
+    for by in METHODS:
+        parts = addends.decompose(model, batch, by=by)
+        assert parts.error() <= 1e-12
+        for sentence, text in enumerate(SOURCES):
+            alone = addends.decompose(model, addends.encode(model, tokenizer, [text]), by=by)
+            gap = parts.states[:, sentence, parts.mask[sentence]] - alone.states[:, 0]
+            assert (gap.norm(dim=-1) / alone.states[:, 0].norm(dim=-1)).max() < 1e-5
 
 
 # --- what fails earlier ---

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from addends.decomposition.ambient import check_model, configs_of, own_thread, undisturbed
+from addends.decomposition.ambient import configs_of, own_thread, undisturbed
 from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
 from addends.decomposition.attention import recorded_weights
 from addends.decomposition.batches import Batch
@@ -83,12 +83,11 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
         If the architectures table has no row for the model, or its row names modules that the model lacks or does
         not call.
     ModelStateError
-        If a module is in training mode (dropout), a state comes out NaN or infinite (the first bad parameter is
-        named), or the device cannot compute in the model's half precision.
+        If a state comes out NaN or infinite (the first bad parameter is named), or the device cannot compute in the
+        model's half precision.
     InputError
         If model and batch do not fit: see `addends.decomposition.inputs`.
     """
-    check_model(model)
     row = architecture_of(model.config)
     base = model.base_model
     inputs = inputs_of(row, model, batch)
@@ -230,9 +229,9 @@ def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack, inne
         record.layers.append([_hook_sublayer(stack, layer, sublayer, inner) for sublayer in place.sublayers])
         _on_output(stack, layer, record.states.append)
     if place.embedding_norm:
-        record.embedding_norm = _hook_norm(stack, _submodule(base, place.embedding_norm))
+        record.embedding_norm = _hook_norm(stack, base, place.embedding_norm)
     if place.final_norm:
-        record.final_norm = _hook_norm(stack, _submodule(base, place.final_norm))
+        record.final_norm = _hook_norm(stack, base, place.final_norm)
 
     def first_input(_module, inputs, keywords):
         record.states.append(inputs[0] if inputs else keywords["hidden_states"])
@@ -247,10 +246,11 @@ def _hook_sublayer(
     attention = isinstance(place, Attention)
     names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
     modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
-    record = Sublayer(place, modules, _hook_norm(stack, _submodule(layer, place.norm)))
+    record = Sublayer(place, modules, _hook_norm(stack, layer, place.norm))
 
     def keep(name: str, attribute: str, wanted: bool = True):
         def sink(output):
+            _check_first(name in record.called, modules[name], getattr(place, name))
             record.called.add(name)
             if wanted:
                 setattr(record, attribute, output)
@@ -268,14 +268,25 @@ def _hook_sublayer(
     return record
 
 
-def _hook_norm(stack: contextlib.ExitStack, module: nn.Module) -> Norm:
+def _hook_norm(stack: contextlib.ExitStack, parent: nn.Module, path: str) -> Norm:
+    module = _submodule(parent, path)
     record = Norm(module)
 
     def hook(_module, inputs, output):
+        _check_first(record.read is not None, module, path)
         record.read, record.gave, record.dtype = inputs[0], output, output.dtype
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(hook))))
     return record
+
+
+def _check_first(called: bool, module: nn.Module, path: str) -> None:
+    """Raise UnsupportedModelError at a module's second call in one pass: what it did in the first would be lost."""
+    if called:
+        raise UnsupportedModelError(
+            f"The module {path!r} ({type(module).__name__}) is called more than once in one pass, by pieces or by "
+            "layers that share it, which is not supported. If the configuration has chunk_size_feed_forward, set it to 0."
+        )
 
 
 def _on_output(stack: contextlib.ExitStack, module: nn.Module, sink) -> None:

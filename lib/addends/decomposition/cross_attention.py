@@ -15,6 +15,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
+from addends.decomposition.ambient import check_model
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.proofs import proven_capture
@@ -45,6 +46,7 @@ def cross_attention(model, batch: Batch) -> pd.DataFrame:
     UnsupportedModelError, ModelStateError
         As `decompose`.
     """
+    check_model(model)
     row = architecture_of(model.config)
     if row.encoder is None:
         raise InputError(f"A {row.model_type} has one stack only, and no cross-attention. Give an encoder-decoder.")

@@ -5,9 +5,9 @@ The head reads the state e after the last layer, past any final norm. With w_v t
 
     logit_v = s <w_v, e> + b_v  =  sum_k s <w_v, x_k> + b_v
 
-so that part k's share is s <w_v, x_k>, and the bias goes to C. At the first real tokens the sum of the shares is compared
-with the logits that the model itself makes of the states, by all that stands between a state and its output. What a
-model does to the logits of other states than those is not seen.
+so that part k's share is s <w_v, x_k>, and the bias goes to C. At the first real tokens the sum of the shares is
+compared with the logits that the model itself makes of the states, by all that stands between a state and its output.
+What a model does to the logits of other states than those is not seen.
 
 References
 ----------
@@ -25,6 +25,7 @@ from addends.decomposition.ambient import check_model, own_thread, undisturbed
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.capture import removed
 from addends.decomposition.exactness import BOUNDS
+from addends.decomposition.inputs import positions
 from addends.decomposition.parts import Parts
 from addends.errors import InputError, UnsupportedModelError
 
@@ -78,17 +79,17 @@ def logit_shares(parts: Parts, model, token_ids: torch.Tensor) -> torch.Tensor:
         shares = scale * torch.einsum(pattern, vectors, rows)  # (term, sentence, position, choice)
         if bias is not None:
             shares[parts.terms.index("C")] += bias[ids].to(vectors.dtype)
-        _check_logits(parts, model, ids, shares, rows)
+        _check_logits(parts, model, ids, shares, scale * rows)
     return shares
 
 
 def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, rows: torch.Tensor) -> None:
     """Raise UnsupportedModelError unless the shares sum to the model's own logits at the first real tokens.
 
-    The bound is relative to |w_v| sum_k |x_k|, to which both are rounded.
+    ``rows`` are s w_v of the tokens. The bound is relative to s |w_v| sum_k |x_k|, to which both are rounded.
     """
-    places = parts.mask.nonzero()[:_PROVEN].T  # (2, token)
-    sentence, position = places
+    room = positions(model)
+    sentence, position = parts.mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
     own = _own_logits(model, parts.states[-1][sentence, position]).to(shares.dtype)  # (token, vocabulary)
     chosen = ids.expand(len(sentence), -1) if ids.ndim == 1 else ids[sentence, position]  # (token, choice)
     found = shares[:, sentence, position].sum(dim=0)
@@ -102,8 +103,8 @@ def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, 
     if not (gap <= allowed).all():
         raise UnsupportedModelError(
             f"The shares do not sum to the logits of this {type(model).__name__}: they are off by up to "
-            f"{float((found - own).abs().max()):.1e}. The model changes its states or its logits around the output head "
-            "in a way that is not known, or the parts are not this model's."
+            f"{float((found - own).abs().max()):.1e}. The model changes its states or its logits around the output "
+            "head in a way that is not known, or the parts are not this model's."
         )
 
 

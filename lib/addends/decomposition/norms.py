@@ -220,7 +220,9 @@ def _forms(module: nn.Module, dim: int, dtype: torch.dtype) -> list[Form]:
 
     def own(names: tuple[str, ...]) -> str | None:
         tensors = ((name, getattr(module, name, None)) for name in names)
-        return next((name for name, tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.numel() == dim), None)
+        return next(
+            (name for name, tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.numel() == dim), None
+        )
 
     weight, bias = own(_WEIGHTS), own(_BIASES)
     named = [getattr(module, name, None) for name in _EPSILONS]

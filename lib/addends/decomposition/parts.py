@@ -9,6 +9,7 @@ import torch
 
 from addends.decomposition import sublayers as method_sublayers
 from addends.decomposition import tokens as method_tokens
+from addends.decomposition.ambient import check_model
 from addends.decomposition.architectures import Architecture, architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
@@ -182,6 +183,7 @@ def stream(
     if by == "token" and heads:
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
     if through_encoder:
+        check_model(model)
         _check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
     record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from weakref import WeakKeyDictionary
 
@@ -91,7 +90,8 @@ def proven_capture(
         before, longest = proven.get(circumstances, (None, 0))
         if before != now or length > longest:
             _prove_states(model, batch, record, attention_weights)
-            _prove_maps(model, batch, record)
+            # In that attention rows that read nothing are NaN: one sentence alone has none.
+            _prove_maps(model, _longest(batch) if goes_through_float32(base, model.dtype) else batch, record)
             if inner:
                 _prove_activations(record, batch)
             proven[circumstances] = (now, 1 << (length - 1).bit_length())
@@ -108,9 +108,7 @@ def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool)
     """
     output = _plain(model, batch)
     if goes_through_float32(model.base_model, model.dtype) and not _finite(output, batch):
-        # Rows that read nothing are NaN in this attention; the longest sentence alone has none.
-        sentence = int(batch.attention_mask.sum(dim=1).argmax())
-        batch = _unpadded(batch, sentence)
+        batch = _longest(batch)
         record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
         output = _plain(model, batch)
     if attention_weights and model.dtype in (torch.float16, torch.bfloat16):
@@ -150,24 +148,7 @@ def _plain(model, batch: Batch):
     if "output_hidden_states" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         inputs["output_hidden_states"] = True
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_without_traces(base))
         return run(stack, base, inputs)
-
-
-@contextlib.contextmanager
-def _without_traces(base: nn.Module) -> Iterator[None]:
-    """Take off the hooks that transformers leaves on a model whose states were asked for."""
-    flag = "_output_capturing_hooks_installed"
-    before = [(module, set(module._forward_hooks), vars(module).get(flag)) for module in base.modules()]
-    try:
-        yield
-    finally:
-        for module, hooks, installed in before:
-            for number in set(module._forward_hooks) - hooks:
-                if module._forward_hooks[number].__module__ == "transformers.utils.output_capturing":
-                    del module._forward_hooks[number]
-            if installed is None and flag in vars(module):
-                delattr(module, flag)
 
 
 def _finite(output, batch: Batch) -> bool:
@@ -176,8 +157,9 @@ def _finite(output, batch: Batch) -> bool:
     return bool(torch.isfinite(last[batch.mask]).all())
 
 
-def _unpadded(batch: Batch, sentence: int) -> Batch:
-    """The batch of this one sentence, without padding on the side that has the attention mask."""
+def _longest(batch: Batch) -> Batch:
+    """The batch of its longest sentence alone, without padding on the side that has the attention mask."""
+    sentence = int(batch.attention_mask.sum(dim=1).argmax())
     row, real = slice(sentence, sentence + 1), batch.attention_mask[sentence].bool()
     padded = batch.attention_mask.shape[1]
     tensors = {}
@@ -268,8 +250,8 @@ def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, number: i
                 raise UnsupportedModelError(
                     f"The attention {type(sublayer.modules['module']).__name__} does not mix what its value map "
                     f"{path} gives with weights that sum to 1: where that is the same at every position, "
-                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} is "
-                    f"allowed), and the map's bias is no constant. {_ADVICE}"
+                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} "
+                    f"is allowed), and the map's bias is no constant. {_ADVICE}"
                 )
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(called))))
@@ -326,7 +308,7 @@ def _prove_activations(record: Capture, batch: Batch) -> None:
         between = (difference >= slopes.amin(dim=0) - room) & (difference <= slopes.amax(dim=0) + room)
         alone = torch.isclose(value, disturbed, rtol=1e-5, atol=1e-6) | others
         if not (between.all() and alone.all()):
-            what = "does not act on each number by itself" if between.all() else "has another slope than its values show"
+            what = "has another slope than its values show" if alone.all() else "does not act on each number by itself"
             name = f"{type(sublayer.modules['activation']).__name__} ({sublayer.place.activation!r})"
             raise UnsupportedModelError(
                 f"The activation {name} {what}, so that its tangent is not known: by token this model is not "

@@ -33,8 +33,8 @@ def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     packed = any(hasattr(module, attribute) for attribute in ("qweight", "quant_state", "SCB"))
     if packed or "quantized" in type(module).__module__ or _is_packed(weight):
         raise UnsupportedModelError(
-            f"A quantised {name} stands where a linear map was expected: its weights are packed. Load the model without "
-            "quantisation (addends.load, or from_pretrained without quantization_config)."
+            f"A quantised {name} stands where a linear map was expected: its weights are packed. Load the model "
+            "without quantisation (addends.load, or from_pretrained without quantization_config)."
         )
     if isinstance(module, nn.Linear):
         return widened(module.weight), widened(module.bias)
