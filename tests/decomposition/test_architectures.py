@@ -225,9 +225,9 @@ def test_a_row_that_is_there_may_be_registered_again(table):
 
 def test_a_configuration_without_the_positions_that_its_row_names_is_refused(monkeypatch):
     monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
-    addends.register(replace(architecture_of(tr.BartConfig()), model_type="led"))
+    addends.register(replace(architecture_of(transformers.BartConfig()), model_type="led"))
     with pytest.raises(UnsupportedModelError, match=r"'led'.*'max_position_embeddings', which this one lacks.*=None"):
-        architecture_of(tr.LEDConfig())
+        architecture_of(transformers.LEDConfig())
 
 
 def row_of(model_type, *sublayers, norm="pre"):
