@@ -285,7 +285,8 @@ def _check_first(called: bool, module: nn.Module, path: str) -> None:
     if called:
         raise UnsupportedModelError(
             f"The module {path!r} ({type(module).__name__}) is called more than once in one pass, by pieces or by "
-            "layers that share it, which is not supported. If the configuration has chunk_size_feed_forward, set it to 0."
+            "layers that share it, which is not supported. If the configuration has chunk_size_feed_forward, set it to "
+            "0."
         )
 
 

@@ -86,7 +86,10 @@ def decompose(
 ) -> Parts:
     """Write every state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
-    A single stack has no s. The sum is checked at every layer and real token before anything is returned.
+    A single stack has no s. The sum is checked at every layer and real token before anything is returned, and what
+    sums cannot show (norms, value maps, constants, the states of a plain pass) is proven once for a model: see
+    `addends.decomposition.proofs`, which also says what it cannot see. By sublayer what each wrote is taken as it was
+    written: how it came about (a changed query, a gate) is the model's own, and does not show.
 
     Parameters
     ----------
@@ -121,10 +124,11 @@ def decompose(
     InputError
         If an argument is not allowed, or model and batch do not fit.
     UnsupportedModelError
-        If the architectures table has no row for the model, the row does not fit its modules, or the parts do not sum
-        to the states: the message names the first layer that fails and the size of the gap.
+        If the architectures table has no row for the model, the row does not fit its modules, the model is wrapped,
+        compiled or quantised, something is not what its proof wants, or the parts do not sum to the states: the message
+        names the first layer that fails and the size of the gap.
     ModelStateError
-        If a module is in training mode, or the model's weights or states are NaN or infinite.
+        If a module is in training mode, autocast is on, or the model's weights or states are NaN or infinite.
 
     References
     ----------
