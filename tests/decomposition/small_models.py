@@ -41,31 +41,96 @@ _OPT = {
     "word_embed_proj_dim": 32,
 }
 _GROUPED = {**_BERT, "num_key_value_heads": 2}
+_WIDE_HEADS = {**_GROUPED, "head_dim": 12}  # the heads side by side are wider than a state
+_LONGT5 = {**_T5, "local_radius": 2, "decoder_start_token_id": PAD}
+_WINDOWS = ["sliding_attention", "full_attention"]  # a window of 3 tokens is shorter than the sentences
 
 # One entry a row of the table, and one more for each configuration that changes the row ("family: what is special").
 CONFIGURATIONS = {
     "marian": (tr.MarianMTModel, _PAIR),
     "bart": (tr.BartForConditionalGeneration, _PAIR),
+    "plbart": (tr.PLBartForConditionalGeneration, _PAIR),
     "mbart": (tr.MBartForConditionalGeneration, _PAIR),
     "m2m_100": (tr.M2M100ForConditionalGeneration, _PAIR),
     "pegasus": (tr.PegasusForConditionalGeneration, _PAIR),
+    "blenderbot": (tr.BlenderbotForConditionalGeneration, _PAIR),
     "t5": (tr.T5ForConditionalGeneration, _T5),
     "t5: gated": (tr.T5ForConditionalGeneration, {**_T5, "feed_forward_proj": "gated-gelu"}),
     "mt5": (tr.MT5ForConditionalGeneration, _T5),
     "mt5: plain": (tr.MT5ForConditionalGeneration, {**_T5, "feed_forward_proj": "relu"}),
+    "umt5": (tr.UMT5ForConditionalGeneration, _T5),
+    "umt5: plain": (tr.UMT5ForConditionalGeneration, {**_T5, "feed_forward_proj": "relu"}),
+    "longt5": (tr.LongT5ForConditionalGeneration, _LONGT5),
+    "longt5: gated, global": (
+        tr.LongT5ForConditionalGeneration,
+        {
+            **_LONGT5,
+            "feed_forward_proj": "gated-gelu",
+            "encoder_attention_type": "transient-global",
+            "global_block_size": 3,
+        },
+    ),
     "bert": (tr.BertModel, _BERT),
     "roberta": (tr.RobertaModel, _BERT),
+    "xlm-roberta": (tr.XLMRobertaModel, _BERT),
+    "camembert": (tr.CamembertModel, _BERT),
+    "electra": (tr.ElectraModel, {**_BERT, "embedding_size": 32}),
+    "electra: smaller embeddings": (tr.ElectraModel, {**_BERT, "embedding_size": 16}),
+    "bert-generation": (tr.BertGenerationEncoder, _BERT),
+    "bert-generation: decoder": (tr.BertGenerationDecoder, {**_BERT, "is_decoder": True}),
     "distilbert": (tr.DistilBertModel, _DISTILBERT),
     "gpt2": (tr.GPT2LMHeadModel, _GPT2),
     "opt": (tr.OPTForCausalLM, _OPT),
     "opt: post-norm": (tr.OPTForCausalLM, {**_OPT, "do_layer_norm_before": False}),
+    "biogpt": (tr.BioGptForCausalLM, _BERT),
     "llama": (tr.LlamaForCausalLM, _BERT),
     "llama: grouped queries": (tr.LlamaForCausalLM, _GROUPED),
     "llama: biases": (tr.LlamaForCausalLM, {**_GROUPED, "attention_bias": True, "mlp_bias": True}),
+    "mistral": (tr.MistralForCausalLM, {**_WIDE_HEADS, "sliding_window": 3}),
+    "ministral": (tr.MinistralForCausalLM, {**_WIDE_HEADS, "sliding_window": 3, "layer_types": _WINDOWS}),
+    "qwen2": (
+        tr.Qwen2ForCausalLM,
+        {**_GROUPED, "use_sliding_window": True, "sliding_window": 3, "layer_types": _WINDOWS},
+    ),
+    "qwen3": (
+        tr.Qwen3ForCausalLM,
+        {
+            **_WIDE_HEADS,
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "layer_types": _WINDOWS,
+        },
+    ),
+    "smollm3": (
+        tr.SmolLM3ForCausalLM,  # its second layer has no positions, and a window
+        {
+            **_GROUPED,
+            "no_rope_layers": [1, 0],
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+    "gemma": (tr.GemmaForCausalLM, _WIDE_HEADS),
+    "gemma: biases": (tr.GemmaForCausalLM, {**_WIDE_HEADS, "attention_bias": True}),
+    "helium": (tr.HeliumForCausalLM, {**_GROUPED, "head_dim": 8, "attention_bias": True, "mlp_bias": True}),
+    "seed_oss": (tr.SeedOssForCausalLM, {**_WIDE_HEADS, "attention_out_bias": True, "mlp_bias": True}),
+    "ernie4_5": (tr.Ernie4_5ForCausalLM, {**_WIDE_HEADS, "use_bias": True}),
+    "hunyuan_v1_dense": (tr.HunYuanDenseV1ForCausalLM, {**_WIDE_HEADS, "attention_bias": True}),
+    "stablelm": (tr.StableLmForCausalLM, {**_GROUPED, "use_qkv_bias": True, "qk_layernorm": True}),
+    "stablelm: parallel": (tr.StableLmForCausalLM, {**_GROUPED, "use_parallel_residual": True}),
+    "starcoder2": (tr.Starcoder2ForCausalLM, {**_GROUPED, "sliding_window": 3}),
+    "phi": (tr.PhiForCausalLM, _GROUPED),
+    "phi: normed queries": (tr.PhiForCausalLM, {**_GROUPED, "qk_layernorm": True}),
     "gpt_neox": (tr.GPTNeoXForCausalLM, _BERT),
     "gpt_neox: sequential": (tr.GPTNeoXForCausalLM, {**_BERT, "use_parallel_residual": False}),
 }
 NAMES = tuple(CONFIGURATIONS)
+PAIRS = tuple(name for name, (_, settings) in CONFIGURATIONS.items() if "decoder_start_token_id" in settings)
+ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "electra: smaller embeddings", "bert-generation")
+ENCODERS += ("distilbert",)
 
 
 def make(name: str, dtype: torch.dtype = torch.float32, **options):
@@ -80,7 +145,7 @@ def make(name: str, dtype: torch.dtype = torch.float32, **options):
                     weight.uniform_(0.5, 1.5) if path.endswith("weight") else weight.normal_(0, 0.3)
                 elif path.endswith("bias"):
                     weight.normal_(0, 0.3)
-                elif weight.ndim == 2 and "embed" not in path and "relative" not in path:
+                elif weight.ndim == 2 and ("embed" not in path or "project" in path) and "relative" not in path:
                     weight.normal_(0, weight.shape[-1] ** -0.5)
     return model.to(dtype).eval()
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
+import transformers
 
 import addends
 from addends.decomposition import architectures
 from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
 from addends.decomposition.exactness import BOUNDS, cancellation, relative_gap
 from addends.errors import InputError, UnsupportedModelError
-from tests.decomposition.small_models import NAMES, alone, batch_for, make, transformers_states
+from tests.decomposition.small_models import ENCODERS, NAMES, PAIRS, alone, batch_for, make, transformers_states
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
-SINGLE = [name for name in NAMES if name.partition(":")[0] in ("bert", "roberta", "distilbert", "gpt2", "opt")]
-SINGLE += [name for name in NAMES if name.partition(":")[0] in ("llama", "gpt_neox")]
+SINGLE = [name for name in NAMES if name not in PAIRS]
 
-# By sublayer; what each family has.
-TERMS = {"encoder-decoder": "ISTFC", "encoder": "ITFC", "decoder": "ITFC"}
+# Nothing goes to their constant: no bias, by token no intercept of a curved activation (relu, or a gate).
+WITHOUT_CONSTANT = [name for name in NAMES if name.partition(":")[0] in ("t5", "mt5", "umt5", "longt5")]
+WITHOUT_CONSTANT += ["llama", "llama: grouped queries", "mistral", "ministral", "gemma"]
 
 
 def has_gates(name):
@@ -33,10 +37,20 @@ def test_every_row_of_the_table_is_tested():
 
 def test_every_configuration_that_changes_a_row_is_tested():
     table = addends.architectures().set_index("model_type")
-    rows = {name: architecture_of(make(name).config) for name in NAMES}
-    for family in table.index[table["depends_on_config"]].drop("roberta"):  # its variant moves positions only
-        variants = [row for name, row in rows.items() if name.partition(":")[0] == family]
-        assert len({(row.stack.norm, row.stack.parallel, row.stack.sublayers) for row in variants}) == 2, family
+    positions = ["roberta", "xlm-roberta", "camembert"]  # whose variant moves these only
+    for family in table.index[table["depends_on_config"]].drop(positions):
+        variants = [architecture_of(make(name).config) for name in NAMES if name.partition(":")[0] == family]
+        assert len(set(variants)) == len(variants) == 2, family
+
+
+def test_a_variant_sets_its_row_both_ways():
+    """What is registered under another name may be the row of any configuration."""
+    for name in NAMES:
+        for other in NAMES:
+            if name.partition(":")[0] == other.partition(":")[0]:
+                config = make(other).config
+                row, expected = architecture_of(make(name).config), architecture_of(config)
+                assert (row.variant(row, config) if row.variant else row) == expected
 
 
 @EVERY
@@ -105,22 +119,19 @@ def test_terms_are_those_of_the_kind(name):
     model = make(name)
     kind = architecture_of(model.config).kind
     batch = batch_for(model)
-    assert "".join(addends.decompose(model, batch).terms) == TERMS[kind]
-    expected = "STC" if kind == "encoder-decoder" else "TC"
+    pair = name in PAIRS
+    assert kind == ("encoder-decoder" if pair else "encoder" if name in ENCODERS else "decoder")
+    assert "".join(addends.decompose(model, batch).terms) == ("ISTFC" if pair else "ITFC")
+    expected = "STC" if pair else "TC"
     parts = addends.decompose(model, batch, by="token")
     assert "".join(parts.terms) == expected
     # Nothing is left to chance: every term has grown by the last layer.
     assert (parts.vectors[-1][..., batch.mask, :].norm(dim=-1) > 0).flatten(1).any(dim=1).tolist() == [
-        term != "C" or has_constant(name) for term in expected
+        term != "C" or name not in WITHOUT_CONSTANT for term in expected
     ]
 
 
-def has_constant(name):
-    """Whether anything goes to C by token: a bias, or the intercept of a curved activation (not of relu, or a gate)."""
-    return name not in ("t5", "mt5", "t5: gated", "mt5: plain", "llama", "llama: grouped queries")
-
-
-@pytest.mark.parametrize("name", ["t5", "t5: gated", "mt5", "mt5: plain", "llama", "llama: grouped queries"])
+@pytest.mark.parametrize("name", WITHOUT_CONSTANT)
 def test_without_biases_the_constant_is_zero_and_its_cosine_missing(name):
     model = make(name)
     parts = addends.decompose(model, batch_for(model), by="sublayer")
@@ -155,19 +166,68 @@ def test_the_table_says_what_a_family_is():
     assert table.loc["marian", ["kind", "norm", "terms"]].tolist() == ["encoder-decoder", "post", "ISTFC"]
     assert table.loc["bert", ["kind", "norm", "embedding_norm", "terms"]].tolist() == ["encoder", "post", True, "ITFC"]
     assert table.loc["gpt_neox", ["kind", "norm", "parallel"]].tolist() == ["decoder", "pre", True]
-    assert table.loc["llama", "gated"]
-    assert not table["gated"].drop("llama").any()  # T5's depends on the configuration
-    assert table.index[table["depends_on_config"]].tolist() == ["t5", "mt5", "roberta", "opt", "gpt_neox"]
+    gated = ["llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "gemma", "helium", "seed_oss", "ernie4_5"]
+    assert table.index[table["gated"]].tolist() == [*gated, "hunyuan_v1_dense", "stablelm"]  # T5's depends
+    depends = ["t5", "mt5", "umt5", "longt5", "roberta", "xlm-roberta", "camembert", "electra", "bert-generation"]
+    assert table.index[table["depends_on_config"]].tolist() == [*depends, "opt", "stablelm", "gpt_neox"]
 
 
 def test_every_row_of_the_table_names_distinct_sublayers():
-    for row in architectures._TABLE.values():
+    for name in NAMES:
+        row = architecture_of(make(name).config)
         assert row.terms[0] == "I"
         assert row.terms[-1] == "C"
-        assert len({sublayer.norm for sublayer in row.stack.sublayers}) == len(row.stack.sublayers)
+        norms = {sublayer.norm for sublayer in row.stack.sublayers}
+        assert len(norms) == len(row.stack.sublayers) or row.stack.parallel  # which may read one norm
+
+
+# --- rows of one's own ---
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+    return architectures._TABLE
+
+
+@pytest.mark.parametrize("name", ["umt5", "umt5: plain"])
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_row_under_another_name_keeps_its_variant(table, name, gated):
+    del table["umt5"]
+    config = make("t5: gated" if gated else "t5").config
+    addends.register(replace(architecture_of(config), model_type="umt5"))
+    model = make(name, torch.float64)
+    assert addends.decompose(model, batch_for(model), by="token").error() < 1e-12
+
+
+def test_a_refusal_says_how_to_try_a_row_and_that_works(table):
+    model = make("llama: biases", torch.float64)
+    model.config.model_type = "alike"
+    with pytest.raises(UnsupportedModelError, match="No row for model type 'alike'") as refused:
+        addends.decompose(model, batch_for(model))
+    for name in table:
+        assert repr(name) in str(refused.value)
+    program = re.search(r"from dataclasses .*model_type='alike'\)\)", str(refused.value)).group()
+    exec(program, {"addends": addends, "transformers": transformers})
+    for by in ("sublayer", "token"):
+        assert addends.decompose(model, batch_for(model), by=by).error() < 1e-12
+
+
+def test_a_row_that_is_there_may_be_registered_again(table):
+    before = dict(table)
+    for row in before.values():
+        addends.register(row)
+    assert table == before
 
 
 # --- bad input ---
+
+
+def test_a_configuration_without_the_positions_that_its_row_names_is_refused(monkeypatch):
+    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+    addends.register(replace(architecture_of(transformers.BartConfig()), model_type="led"))
+    with pytest.raises(UnsupportedModelError, match=r"'led'.*'max_position_embeddings', which this one lacks.*=None"):
+        architecture_of(transformers.LEDConfig())
 
 
 def row_of(model_type, *sublayers, norm="pre"):
@@ -184,10 +244,16 @@ def test_a_row_that_says_too_little_is_refused():
     assert "mine" not in addends.architectures()["model_type"].tolist()
 
 
-def test_a_row_is_replaced_only_when_that_is_asked_for(monkeypatch):
-    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+def test_a_variant_that_does_not_know_the_configuration_is_refused_by_its_setting(table):
+    row = replace(architecture_of(make("t5").config), model_type="bart")
+    addends.register(row, replace_existing=True)
+    with pytest.raises(UnsupportedModelError, match=r"'bart' depends on .* 'is_gated_act', which a BartConfig lacks"):
+        architecture_of(make("bart").config)
+
+
+def test_a_row_is_replaced_only_when_that_is_asked_for(table):
     attention = Attention("T", "own", "attn", "attn.value", "attn.output", "norm")
-    with pytest.raises(InputError, match=r"'bert' has a row.*replace_existing=True"):
+    with pytest.raises(InputError, match=r"'bert' has another row.*replace_existing=True"):
         addends.register(row_of("bert", attention))
     addends.register(row_of("bert", attention), replace_existing=True)
     with pytest.raises(UnsupportedModelError, match="names the module 'layers', which a BertModel"):

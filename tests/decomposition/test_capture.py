@@ -20,15 +20,18 @@ def hooks(model):
 
 @EVERY
 @BOTH
-def test_the_base_model_runs_once_and_its_head_never(name, by):
+def test_the_base_model_runs_once_its_head_never_and_proofs_twice_more_the_first_time(name, by):
     model = make(name)
     base, logits = [], []
     model.base_model.register_forward_hook(lambda *_: base.append(1))
     head = model.get_output_embeddings()
     if head is not None:
         head.register_forward_hook(lambda _module, _inputs, output: logits.append(output.numel()))
-    addends.decompose(model, batch_for(model), by=by)
-    assert len(base) == 1
+    batch = batch_for(model)
+    addends.decompose(model, batch, by=by)
+    assert len(base) == 3
+    addends.decompose(model, batch, by=by)
+    assert len(base) == 4
     assert sum(logits) == 0
     if model.base_model is not model:
         assert logits == []

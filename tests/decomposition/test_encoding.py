@@ -222,8 +222,23 @@ class OneSided(Multilingual):
         self.padding_side = side
 
 
+SINGLE = [
+    "gpt2",
+    "opt",
+    "biogpt",
+    "llama",
+    "mistral",
+    "phi",
+    "gpt_neox",
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+]
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "opt", "llama", "gpt_neox", "bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("name", SINGLE)
 def test_texts_are_padded_on_the_tokenizers_side_and_positions_count_real_tokens(name, side):
     model, own = make(name), OneSided(side)
     batch = addends.encode(model, own, SOURCES)

@@ -22,6 +22,7 @@ from addends.runs.training import seeded
 from tests.decomposition.small_models import batch_for, make
 
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
+HALVED = ("marian", "t5", "llama", "gpt2", "opt", "bert", "gpt_neox", "gemma", "qwen3", "helium", "stablelm", "phi")
 
 
 def test_the_gap_is_relative_to_the_state_and_zero_where_nothing_is_wrong():
@@ -115,7 +116,7 @@ def test_a_batch_without_a_real_token_is_refused():
 
 
 @BOTH
-@pytest.mark.parametrize("name", ["marian", "t5", "llama", "gpt2", "opt", "bert", "gpt_neox"])
+@pytest.mark.parametrize("name", HALVED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_parts_sum_to_the_states_but_for_the_models_rounding(name, dtype, by):
     model = make(name, dtype)

@@ -36,6 +36,11 @@ def test_a_saved_model_comes_back_in_the_type_asked_for(folder, make_marian, tok
     torch.testing.assert_close(first.vectors, second.vectors)
 
 
+def test_a_device_that_is_not_there_is_refused(folder):
+    with pytest.raises(InputError, match=r"cannot be put on device='cuda:99'.*such as 'cpu'"):
+        addends.load(folder, device="cuda:99")
+
+
 def test_a_folder_that_is_no_model(tmp_path):
     with pytest.raises(InputError, match=r"holds no model: config\.json is missing"):
         addends.load(tmp_path)

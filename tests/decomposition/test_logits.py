@@ -10,7 +10,7 @@ from addends.decomposition.logits import logit_shares
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
 
-HEADLESS = ("bert", "roberta", "distilbert")
+HEADLESS = small_models.ENCODERS
 WITH_HEAD = [name for name in small_models.NAMES if name not in HEADLESS]
 
 
@@ -89,6 +89,24 @@ def test_a_scaled_logit_is_refused(marian):
             logit_shares(parts, model, torch.arange(2))
     finally:
         del model.config.final_logit_softcapping
+
+
+@pytest.mark.parametrize("name", ["marian", "t5", "llama"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_logits_that_the_shares_do_not_sum_to_are_refused(name, dtype):
+    """A cap that no configuration tells of, a head that is not the model's own, another model's parts."""
+    model, other = small_models.make(name, dtype), small_models.make(name, dtype)
+    parts = addends.decompose(model, small_models.batch_for(model))
+    ids = torch.arange(small_models.VOCABULARY)
+    assert logit_shares(parts, model, ids).shape[-1] == small_models.VOCABULARY
+    head = model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _module, _inputs, output: 0.1 * torch.tanh(output / 0.1))
+    with pytest.raises(UnsupportedModelError, match="do not sum to the logits"):
+        logit_shares(parts, model, ids)
+    handle.remove()
+    parts.vectors[-1, 1] *= 2
+    with pytest.raises(UnsupportedModelError, match="do not sum to the logits"):
+        logit_shares(parts, other, ids)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from addends.decomposition.norms import Norm, check_centering
-from addends.errors import InputError
+from addends.decomposition.norms import Norm, check_centering, form_of, rounding
+from addends.decomposition.weights import widened
+from addends.errors import InputError, UnsupportedModelError
 
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
 C = 2
@@ -84,6 +85,110 @@ def test_a_norm_in_half_precision_is_carried_in_float32(dtype, centering):
         carried = norm.of_sum(vectors, C, centering)
     assert carried.dtype == torch.float32
     assert (carried.sum(dim=0) - norm.gave).abs().max() < 8 * torch.finfo(dtype).eps
+
+
+class OwnLayerNorm(nn.Module):
+    """A LayerNorm of another class: apex, Liger, Cohere."""
+
+    def __init__(self, dim, eps=1e-5, wide=False):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+        self.eps, self.wide = eps, wide
+
+    def forward(self, x):
+        if not self.wide:
+            return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        gave = nn.functional.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), self.eps)
+        return gave.to(x.dtype)
+
+
+class OnePlus(nn.Module):
+    """Gemma's: the gain is 1 + w."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.zeros(dim)), 1e-6
+
+    def forward(self, x):
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        scaled = wide * (wide.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return (scaled * (1.0 + self.weight.to(wide.dtype))).to(x.dtype)
+
+
+@CENTERINGS
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_layer_norm_of_another_class_is_carried_as_a_layer_norm(centering, wide):
+    vectors = terms()
+    read = vectors.sum(dim=0)
+    plain = record(nn.LayerNorm(8).double(), read)
+    norm = record(OwnLayerNorm(8, wide=wide).double(), read)
+    with torch.no_grad():
+        expected, carried = (each.of_sum(vectors, C, centering) for each in (plain, norm))
+    tolerance = 1e-6 if wide else 1e-13
+    torch.testing.assert_close(carried, expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(carried.sum(dim=0), norm.gave, rtol=1e-13, atol=1e-13)
+
+
+@CENTERINGS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_gain_of_one_plus_the_weight_is_found(centering, dtype):
+    vectors = terms(torch.float64 if dtype == torch.float64 else torch.float32)
+    norm = record(OnePlus(8).to(dtype), vectors.sum(dim=0).to(dtype))
+    norm.read, norm.gave, norm.dtype = widened(norm.read), widened(norm.gave), dtype
+    with torch.no_grad():
+        carried = norm.of_sum(vectors, C, centering)
+    gap = (carried.sum(dim=0) - norm.gave).norm(dim=-1) / norm.gave.norm(dim=-1)
+    assert gap.max() <= rounding(dtype)
+    rms = norm.read.square().mean(dim=-1, keepdim=True).add(1e-6).sqrt()
+    expected = (1 + widened(norm.module.weight.detach())) * vectors / rms
+    torch.testing.assert_close(carried, expected, rtol=rounding(dtype), atol=rounding(dtype))
+
+
+@CENTERINGS
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_norm_without_a_weight_is_carried(centering, centred, dtype):
+    class Bare(nn.Module):
+        """As OLMo's: through float32, whatever it reads."""
+
+        def forward(self, x):
+            function = nn.functional.layer_norm if centred else nn.functional.rms_norm
+            return function(x.float(), x.shape[-1:], eps=1e-5).to(x)
+
+    vectors = terms(dtype)
+    norm = record(Bare(), vectors.sum(dim=0))
+    with torch.no_grad():
+        carried = norm.of_sum(vectors, C, centering)
+    eps = 32 * torch.finfo(dtype).eps
+    torch.testing.assert_close(carried.sum(dim=0), norm.gave, rtol=eps, atol=eps)
+
+
+def test_an_identity_in_place_of_a_norm_changes_nothing():
+    vectors = terms()
+    norm = record(nn.Identity(), vectors.sum(dim=0))
+    assert torch.equal(norm.of_sum(vectors, C, "own"), vectors)
+
+
+class HalfGroups(nn.Module):
+    """An RMSNorm of each half by itself."""
+
+    def forward(self, x):
+        return nn.functional.rms_norm(x.unflatten(-1, (2, -1)), (x.shape[-1] // 2,)).flatten(-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_what_no_formula_gives_is_refused_by_its_class(dtype):
+    read = terms(dtype).sum(dim=0)
+    scaled = nn.LayerNorm(8).to(dtype)
+    scaled.register_forward_hook(lambda _module, _inputs, output: 1.5 * output)
+    louder = nn.RMSNorm(8).to(dtype)
+    for module, name in ((HalfGroups(), "HalfGroups"), (scaled, "LayerNorm"), (nn.Tanh(), "Tanh")):
+        with pytest.raises(UnsupportedModelError, match=f"A {name} stands where a norm was expected.*off by"):
+            form_of(module, read, dtype)
+    assert form_of(louder, read, dtype).weight == "weight"
+    louder.register_forward_hook(lambda _module, _inputs, output: 1.5 * output)  # known before, and found again
+    with pytest.raises(UnsupportedModelError, match="A RMSNorm"):
+        form_of(louder, read, dtype)
 
 
 def test_an_unknown_centering_is_refused():

@@ -7,6 +7,7 @@ import torch
 
 import addends
 from addends.decomposition import linearised
+from addends.decomposition.architectures import architecture_of
 from addends.decomposition.spans import EMPTY, reach, reached, runs, union
 from tests.decomposition import small_models
 
@@ -17,7 +18,8 @@ def test_leaving_out_zeros_changes_nothing(name, monkeypatch):
     batch = small_models.batch_for(model)
     # Encoder-decoders by way of the encoder too: its spans start at single positions.
     options = {"by": "token", "tokens": "each", "gate": "tangent"}
-    options["through_encoder"] = model.config.is_encoder_decoder
+    encoder = architecture_of(model.config).encoder
+    options["through_encoder"] = encoder is not None and len(encoder.sublayers) > 0
     narrow = addends.decompose(model, batch, **options)
     seen = []
 

@@ -7,7 +7,7 @@ import torch
 
 import addends
 from addends.decomposition.parts import stream
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
 
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
@@ -39,7 +39,7 @@ def test_single_tokens_sum_to_the_groups(name, centering):
     assert (gap / at_real_tokens(groups.states[:, None], groups.mask).norm(dim=-1)).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", [n for n in small_models.NAMES if n.split(":")[0] in ("marian", "mbart", "t5", "mt5")])
+@pytest.mark.parametrize("name", [name for name in small_models.PAIRS if not name.startswith("longt5")])
 @pytest.mark.parametrize("tokens", ["grouped", "each"])
 def test_through_the_encoder_is_exact_and_its_biases_go_to_the_constant(name, tokens):
     model = small_models.make(name, torch.float64)
@@ -51,7 +51,7 @@ def test_through_the_encoder_is_exact_and_its_biases_go_to_the_constant(name, to
     own = [k for k, term in enumerate(atoms.terms) if term[0] == "T"]
     difference = at_real_tokens(through.vectors - atoms.vectors, atoms.mask)
     assert difference[:, own].abs().max() < 1e-9  # the target's side does not know the difference
-    has_biases = not name.startswith(("t5", "mt5"))
+    has_biases = not name.startswith(("t5", "mt5", "umt5"))
     assert (difference[-1, -1].norm() > 0.1) == has_biases
 
 
@@ -155,6 +155,13 @@ def test_silencing_a_head_silences_its_part():
 
 
 # --- bad input ---
+
+
+@pytest.mark.parametrize("name", ["longt5", "longt5: gated, global"])
+def test_an_encoder_that_attends_in_its_own_way_is_not_gone_through(name):
+    model = small_models.make(name)
+    with pytest.raises(UnsupportedModelError, match=r"encoder of a longt5 attends by code of its own.*Leave through_e"):
+        addends.decompose(model, small_models.batch_for(model), by="token", through_encoder=True)
 
 
 @pytest.mark.parametrize(

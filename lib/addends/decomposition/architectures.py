@@ -31,40 +31,62 @@ def architecture_of(config) -> Architecture:
     Raises
     ------
     UnsupportedModelError
-        If the table has none; the message lists those it has and says how to add one.
+        If the table has none; the message lists those it has, and says how to try one of them and how to write one. Or
+        if the row depends on a setting that the configuration lacks, or names a number of positions that it lacks.
     """
     model_type = getattr(config, "model_type", None)
     if model_type not in _TABLE:
         raise UnsupportedModelError(
-            f"No row for model type {model_type!r} in the architectures table. It has {how_to_support()}"
+            f"No row for model type {model_type!r} in the architectures table. It has {how_to_support(model_type)}"
         )
     row = _TABLE[model_type]
-    return row.variant(row, config) if row.variant else row
+    if row.positions is not None and not hasattr(config, row.positions):
+        raise UnsupportedModelError(
+            f"The row of {model_type!r} says that the configuration calls its number of positions {row.positions!r}, "
+            "which this one lacks. Register the row with its own name for them, or with positions=None where there is "
+            "no limit (replace(row, positions=...), addends.register(row, replace_existing=True))."
+        )
+    if row.variant is None:
+        return row
+    try:
+        return row.variant(row, config)
+    except AttributeError as error:
+        raise UnsupportedModelError(
+            f"The row of {model_type!r} depends on the configuration's {error.name!r}, which a "
+            f"{type(config).__name__} lacks: it was written for another family. Give it variant=None "
+            "(addends.register(replace(row, variant=None), replace_existing=True)), or a variant of its own."
+        ) from error
 
 
-def how_to_support() -> str:
-    """The families that there are, and how to add one: the end of an error message."""
+def how_to_support(model_type: str | None = None) -> str:
+    """The families that there are, how to try one's row, and how to write one: the end of an error message."""
+    name = model_type if isinstance(model_type, str) else "..."
     return (
-        f"{sorted(_TABLE)}. To support another family, call addends.register(Architecture(...)) with a row that "
-        "names its modules (see addends.decomposition.architectures); decompose then checks the sum on the model's own "
-        "weights."
+        f"{sorted(_TABLE)}. To try the row of one that spells its modules alike, Llama's for instance: "
+        "from dataclasses import replace; from addends.decomposition.architectures import architecture_of; "
+        f"addends.register(replace(architecture_of(transformers.LlamaConfig()), model_type={name!r})). Or write a row "
+        "that names the modules: addends.register(Architecture(...)), see addends.decomposition.architectures. Either "
+        "way decompose then checks the row on the model's own weights."
     )
 
 
 def register(row: Architecture, replace_existing: bool = False) -> None:
-    """Add a row to the table, from a user's own code.
+    """Add a row to the table, from a user's own code. A row that is there already may be added again.
 
     Raises
     ------
     InputError
-        If ``row`` is no `Architecture`, its stack has no sublayers, or its family has a row that is not to be replaced.
+        If ``row`` is no `Architecture`, its stack has no sublayers, or its family has another row that is not to be
+        replaced.
     """
     if not isinstance(row, Architecture) or not row.stack.sublayers:
         raise InputError(f"row={row!r}: an Architecture whose stack has at least one sublayer is wanted.")
     if row.stack.norm not in ("pre", "post"):
         raise InputError(f"norm={row.stack.norm!r} is not one of ('pre', 'post').")
-    if row.model_type in _TABLE and not replace_existing:
-        raise InputError(f"{row.model_type!r} has a row. Pass replace_existing=True to put this one in its place.")
+    if _TABLE.get(row.model_type, row) != row and not replace_existing:
+        raise InputError(
+            f"{row.model_type!r} has another row. Pass replace_existing=True to put this one in its place."
+        )
     _TABLE[row.model_type] = row
 
 

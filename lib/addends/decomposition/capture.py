@@ -3,7 +3,7 @@
 Hooks read the model's own tensors; what a model in half precision wrote is kept in float32. Attention weights, where
 they are asked for, cost an attention computed in the open (`addends.decomposition.attention`), so that states then
 differ by rounding from the default implementation's. Hooks are removed, and the attention implementation is put back,
-even when an error passes through.
+even when an error passes through. What is recorded is proven in `addends.decomposition.proofs`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from addends.decomposition.ambient import configs_of, own_thread, undisturbed
 from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
 from addends.decomposition.attention import recorded_weights
 from addends.decomposition.batches import Batch
@@ -82,45 +83,96 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
         If the architectures table has no row for the model, or its row names modules that the model lacks or does
         not call.
     ModelStateError
-        If a module is in training mode (dropout), a state comes out NaN or infinite (the first bad parameter is
-        named), or the device cannot compute in the model's half precision.
+        If a state comes out NaN or infinite (the first bad parameter is named), or the device cannot compute in the
+        model's half precision.
     InputError
         If model and batch do not fit: see `addends.decomposition.inputs`.
     """
     row = architecture_of(model.config)
     base = model.base_model
-    _check_evaluation(base)
     inputs = inputs_of(row, model, batch)
+    with undisturbed(base), torch.no_grad():
+        record = _recorded(base, row, inputs, attention_weights, encoder, inner)
+        if not _finite(record, batch) and not attention_weights and goes_through_float32(base, model.dtype):
+            record = _recorded(base, row, inputs, attention_weights, encoder, inner, in_the_open=True)
+    if not _finite(record, batch):
+        check_finite(model)
+        wider = {torch.float32: "float64", torch.float64: None}.get(model.dtype, "float32")
+        advice = f"Load it with dtype={wider!r}." if wider else "No wider type is left: look at its inputs and hooks."
+        raise ModelStateError(
+            f"A state is NaN or infinite though every weight is finite: the dtype {model.dtype} is too narrow for this "
+            f"model, or an attention has nothing to read. {advice}"
+        )
+    return record
+
+
+def goes_through_float32(base: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether transformers' eager attention computes a float64 model's softmax in float32.
+
+    There a mask's lowest number of float64 is -inf, and a row that is masked altogether, such as padding on the left,
+    is NaN and spreads. Attention computed by torch's kernel has no such rows.
+    """
+    return dtype == torch.float64 and any(config._attn_implementation == "eager" for config in configs_of(base))
+
+
+def _finite(record: Capture, batch: Batch) -> bool:
+    return bool(torch.isfinite(record.main.states[-1][batch.mask]).all())
+
+
+def _recorded(
+    base: nn.Module,
+    row: Architecture,
+    inputs: dict,
+    attention_weights: bool,
+    encoder: bool,
+    inner: bool,
+    in_the_open: bool = False,
+) -> Capture:
+    """One pass with hooks; ``in_the_open`` computes attention as with ``attention_weights``, and keeps no weights."""
     with contextlib.ExitStack() as stack:
         record = Capture(row, _hook_stack(stack, base, row.stack, inner))
         if encoder and row.encoder is not None:
             record.encoder = _hook_stack(stack, base, row.encoder, inner)
+        kept = {}
         if attention_weights:
-            records = [record.main, *([record.encoder] if record.encoder else [])]
-            attentions = [sub for each in records for layer in each.layers for sub in layer if "module" in sub.modules]
-            stack.enter_context(recorded_weights(base, {sub.modules["module"]: sub for sub in attentions}))
-        _silence_head(stack, base)
-        stack.enter_context(torch.no_grad())
-        try:
-            output = base(**inputs)
-        except RuntimeError as error:
-            if "not implemented for" not in str(error) or model.dtype not in (torch.float16, torch.bfloat16):
-                raise
-            raise ModelStateError(
-                f"The device {model.device} cannot run this model in {model.dtype} ({error}). Load it with "
-                "dtype='float32'."
-            ) from error
+            kept = {sub.modules["module"]: sub for sub in sublayers_of(record) if "module" in sub.modules}
+        if attention_weights or in_the_open:
+            stack.enter_context(recorded_weights(base, kept))
+        output = run(stack, base, inputs)
     record.encoder_states = widened(getattr(output, "encoder_last_hidden_state", None))
     for each in (record.main, record.encoder):
         if each is not None:
             _finish(each)
-    if not torch.isfinite(record.main.states[-1][batch.mask]).all():
-        check_finite(model)
-        raise ModelStateError(
-            "A state is NaN or infinite though every weight is finite: the dtype "
-            f"{model.dtype} is too narrow for this model. Load it with dtype='float32'."
+    silent = [type(module).__name__ for module, sub in kept.items() if sub.weights is None]
+    if silent:
+        raise UnsupportedModelError(
+            f"The attention {silent[0]} does not attend through transformers' attention interface, so that its weights "
+            "cannot be had: by token this model is not supported. decompose(..., by='sublayer') needs no weights, and "
+            "works."
         )
     return record
+
+
+def run(stack: contextlib.ExitStack, base: nn.Module, inputs: dict):
+    """The base model's output; its head, where it has one (T5's class), gets no row to work on."""
+    head = base.get_output_embeddings()
+    if head is not None:
+        silent = own_thread(lambda _module, inputs: (inputs[0][:, :0],))
+        stack.enter_context(removed(head.register_forward_pre_hook(silent)))
+    try:
+        return base(**inputs)
+    except RuntimeError as error:
+        if "not implemented for" not in str(error) or base.dtype not in (torch.float16, torch.bfloat16):
+            raise
+        raise ModelStateError(
+            f"The device {base.device} cannot run this model in {base.dtype} ({error}). Load it with dtype='float32'."
+        ) from error
+
+
+def sublayers_of(record: Capture) -> list[Sublayer]:
+    """Every sublayer of the recorded stacks, the decomposed stack's first."""
+    stacks = [each for each in (record.main, record.encoder) if each is not None]
+    return [sublayer for each in stacks for layer in each.layers for sublayer in layer]
 
 
 def _finish(record: StackRecord) -> None:
@@ -138,13 +190,6 @@ def _finish(record: StackRecord) -> None:
         tensor = widened(getattr(holder, name, None))
         if tensor is not None:  # two dimensions: OPT's (sentence * position, dim)
             setattr(holder, name, tensor.unflatten(0, sentences) if tensor.ndim == 2 else tensor)
-
-
-def _silence_head(stack: contextlib.ExitStack, base: nn.Module) -> None:
-    """Give the output head no row to work on, where the base model is the model with its head (T5's class)."""
-    head = base.get_output_embeddings()
-    if head is not None:
-        stack.enter_context(_removed(head.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :0],))))
 
 
 def _check_called(record: StackRecord) -> None:
@@ -166,14 +211,6 @@ def _check_called(record: StackRecord) -> None:
         )
 
 
-def _check_evaluation(base: nn.Module) -> None:
-    """Raise ModelStateError if a module is in training mode, naming the first one."""
-    training = [name for name, module in base.named_modules() if module.training]
-    if training:
-        where = f"The module {training[0]!r}" if training[0] else "The model"
-        raise ModelStateError(f"{where} is in training mode: dropout would change the states. Call model.eval() first.")
-
-
 def _submodule(parent: nn.Module, path: str) -> nn.Module:
     try:
         return parent.get_submodule(path)
@@ -192,14 +229,14 @@ def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack, inne
         record.layers.append([_hook_sublayer(stack, layer, sublayer, inner) for sublayer in place.sublayers])
         _on_output(stack, layer, record.states.append)
     if place.embedding_norm:
-        record.embedding_norm = _hook_norm(stack, _submodule(base, place.embedding_norm))
+        record.embedding_norm = _hook_norm(stack, base, place.embedding_norm)
     if place.final_norm:
-        record.final_norm = _hook_norm(stack, _submodule(base, place.final_norm))
+        record.final_norm = _hook_norm(stack, base, place.final_norm)
 
     def first_input(_module, inputs, keywords):
         record.states.append(inputs[0] if inputs else keywords["hidden_states"])
 
-    stack.enter_context(_removed(layers[0].register_forward_pre_hook(first_input, with_kwargs=True)))
+    stack.enter_context(removed(layers[0].register_forward_pre_hook(own_thread(first_input), with_kwargs=True)))
     return record
 
 
@@ -209,10 +246,11 @@ def _hook_sublayer(
     attention = isinstance(place, Attention)
     names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
     modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
-    record = Sublayer(place, modules, _hook_norm(stack, _submodule(layer, place.norm)))
+    record = Sublayer(place, modules, _hook_norm(stack, layer, place.norm))
 
     def keep(name: str, attribute: str, wanted: bool = True):
         def sink(output):
+            _check_first(name in record.called, modules[name], getattr(place, name))
             record.called.add(name)
             if wanted:
                 setattr(record, attribute, output)
@@ -221,8 +259,8 @@ def _hook_sublayer(
 
     keep("output" if attention else "second", "written")
     if attention and inner:
-        mixed = modules["output"].register_forward_pre_hook(lambda _m, inputs: setattr(record, "mixed", inputs[0]))
-        stack.enter_context(_removed(mixed))
+        hook = own_thread(lambda _module, inputs: setattr(record, "mixed", inputs[0]))
+        stack.enter_context(removed(modules["output"].register_forward_pre_hook(hook)))
     if not attention:
         keep("first", "preactivation", inner)
     if "gate" in modules:
@@ -230,24 +268,37 @@ def _hook_sublayer(
     return record
 
 
-def _hook_norm(stack: contextlib.ExitStack, module: nn.Module) -> Norm:
+def _hook_norm(stack: contextlib.ExitStack, parent: nn.Module, path: str) -> Norm:
+    module = _submodule(parent, path)
     record = Norm(module)
 
     def hook(_module, inputs, output):
-        record.read, record.gave = inputs[0], output
+        _check_first(record.read is not None, module, path)
+        record.read, record.gave, record.dtype = inputs[0], output, output.dtype
 
-    stack.enter_context(_removed(module.register_forward_hook(hook)))
+    stack.enter_context(removed(module.register_forward_hook(own_thread(hook))))
     return record
+
+
+def _check_first(called: bool, module: nn.Module, path: str) -> None:
+    """Raise UnsupportedModelError at a module's second call in one pass: what it did in the first would be lost."""
+    if called:
+        raise UnsupportedModelError(
+            f"The module {path!r} ({type(module).__name__}) is called more than once in one pass, by pieces or by "
+            "layers that share it, which is not supported. If the configuration has chunk_size_feed_forward, set it to "
+            "0."
+        )
 
 
 def _on_output(stack: contextlib.ExitStack, module: nn.Module, sink) -> None:
     """Pass a module's output on to ``sink``; some modules return it alone, some first in a tuple."""
-    hook = module.register_forward_hook(lambda _m, _i, out: sink(out[0] if isinstance(out, tuple) else out))
-    stack.enter_context(_removed(hook))
+    hook = own_thread(lambda _module, _inputs, out: sink(out[0] if isinstance(out, tuple) else out))
+    stack.enter_context(removed(module.register_forward_hook(hook)))
 
 
 @contextlib.contextmanager
-def _removed(handle) -> Iterator[None]:
+def removed(handle) -> Iterator[None]:
+    """Remove a hook at the end of the block, whatever happens in it."""
     try:
         yield
     finally:

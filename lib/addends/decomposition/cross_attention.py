@@ -15,9 +15,10 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
+from addends.decomposition.ambient import check_model
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.capture import capture
+from addends.decomposition.proofs import proven_capture
 from addends.errors import InputError
 
 
@@ -45,10 +46,11 @@ def cross_attention(model, batch: Batch) -> pd.DataFrame:
     UnsupportedModelError, ModelStateError
         As `decompose`.
     """
+    check_model(model)
     row = architecture_of(model.config)
     if row.encoder is None:
         raise InputError(f"A {row.model_type} has one stack only, and no cross-attention. Give an encoder-decoder.")
-    record = capture(model, batch, attention_weights=True)
+    record = proven_capture(model, batch, attention_weights=True)
     weights = [
         sublayer.weights
         for layer in record.main.layers

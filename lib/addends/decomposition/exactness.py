@@ -1,5 +1,8 @@
 """A model is supported when its sums check out on its own weights, not because of its class name.
 
+A sum shows that the parts are all there. It does not show that each is what it is called: that is proven, once for a
+model, in `addends.decomposition.proofs`.
+
 The gap of a token is ||sum_k x_k - e|| / ||e||; it may be as large as
 
     bound(dtype) * max(1, sum_k ||x_k|| / ||e||),

@@ -41,9 +41,12 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack of like layers, by paths: ``path`` and the norms in the base model, ``sublayers`` in a layer.
+    """A stack of like layers, by paths: ``layers`` and the norms in the base model, ``sublayers`` in a layer.
 
     ``embedding_norm`` stands before the first layer, ``final_norm`` after the last one; None where there is none.
+    ``projection`` is a map behind the final norm that gives what transformers calls the last hidden state: what is
+    decomposed is the state before it. In ``parallel``, all sublayers read the layer's own input, and may read one norm
+    between them. An encoder whose ``sublayers`` are () cannot be gone through: its states are atoms.
     """
 
     layers: str
@@ -52,6 +55,7 @@ class Stack:
     embedding_norm: str | None = None
     final_norm: str | None = None
     parallel: bool = False
+    projection: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Architecture:
     causal : bool
         Whether a position reads only those before it.
     variant : function of (row, config), optional
-        The row for one model of the family whose configuration changes it.
+        The row for one model of the family whose configuration changes it. It sets whatever it may change, both ways:
+        what it is given may be the row of another configuration, under another family's name.
     """
 
     model_type: str

@@ -150,11 +150,11 @@ def _add_feed_forward(
     weight_second, _ = linear_map(sublayer.modules["second"])
     z, gated = sublayer.preactivation, sublayer.gate
     if gated is None:
-        value, slope = _value_and_slope(sublayer, z)
+        value, slope = value_and_slope(sublayer, z)
         if with_constant:
             constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
     else:
-        slope, tilt = _value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
+        slope, tilt = value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
         constant = 0 if bias_first is None else slope * bias_first
         if gate == "tangent":
             weight_gate, bias_gate = linear_map(sublayer.modules["gate"])
@@ -171,7 +171,7 @@ def _add_feed_forward(
         _add_product(vectors[terms, :, places], inner, weight_second)
 
 
-def _value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def value_and_slope(sublayer: Sublayer, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
     # Inference mode, if the caller is in it, makes tensors that autograd refuses: leave it, and differentiate a copy.
     with torch.inference_mode(False), torch.enable_grad():

@@ -41,7 +41,7 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
     ------
     InputError
         If there is no model there, weights are missing, damaged or of another shape, tokenizer files are missing, the
-        type is not allowed, or the tokenizer knows more tokens than the model embeds.
+        type is not allowed, the device is not there, or the tokenizer knows more tokens than the model embeds.
     UnsupportedModelError
         If the architectures table has no row for the model's family, or config.json names no known one.
     ModelStateError
@@ -60,7 +60,13 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
     tokenizer = _tokenizer(name, revision)
     check_vocabulary(model, tokenizer, name)
     check_finite(model)
-    return model.to(device).eval(), tokenizer
+    try:
+        return model.to(device).eval(), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"The model cannot be put on device={device!r} ({_first_line(error)}). Name a device that this torch "
+            f"({torch.__version__}) has here, such as 'cpu'."
+        ) from error
 
 
 def _config(name: str, revision: str | None):

@@ -5,7 +5,9 @@ The head reads the state e after the last layer, past any final norm. With w_v t
 
     logit_v = s <w_v, e> + b_v  =  sum_k s <w_v, x_k> + b_v
 
-so that part k's share is s <w_v, x_k>, and the bias goes to C.
+so that part k's share is s <w_v, x_k>, and the bias goes to C. At the first real tokens the sum of the shares is
+compared with the logits that the model itself makes of the states, by all that stands between a state and its output.
+What a model does to the logits of other states than those is not seen.
 
 References
 ----------
@@ -14,14 +16,21 @@ Oh & Schuler (2023), Token-wise Decomposition of Autoregressive Language Model H
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import nn
 
+from addends.decomposition.ambient import check_model, own_thread, undisturbed
 from addends.decomposition.architectures import architecture_of
+from addends.decomposition.capture import removed
+from addends.decomposition.exactness import BOUNDS
+from addends.decomposition.inputs import positions
 from addends.decomposition.parts import Parts
 from addends.errors import InputError, UnsupportedModelError
 
 # What some families do to their logits that no sum goes through unchanged; none of the table's rows does.
+_PROVEN = 8  # tokens whose logits are compared with the model's own
 _NOT_LINEAR = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
@@ -46,10 +55,13 @@ def logit_shares(parts: Parts, model, token_ids: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     UnsupportedModelError
-        If the model has no output head, or one that is not linear.
+        If the model has no output head, or one that is not linear, or the shares do not sum to the model's own logits.
+    ModelStateError
+        If autocast is on, or a module is in training mode.
     InputError
         If the ids' shape does not fit or an id is outside the vocabulary.
     """
+    check_model(model)
     head, scale, bias = _linear_head(model)
     vectors = parts.vectors[-1]  # (term, sentence, position, dim)
     ids = torch.as_tensor(token_ids, device=vectors.device)
@@ -67,7 +79,52 @@ def logit_shares(parts: Parts, model, token_ids: torch.Tensor) -> torch.Tensor:
         shares = scale * torch.einsum(pattern, vectors, rows)  # (term, sentence, position, choice)
         if bias is not None:
             shares[parts.terms.index("C")] += bias[ids].to(vectors.dtype)
+        _check_logits(parts, model, ids, shares, scale * rows)
     return shares
+
+
+def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, rows: torch.Tensor) -> None:
+    """Raise UnsupportedModelError unless the shares sum to the model's own logits at the first real tokens.
+
+    ``rows`` are s w_v of the tokens. The bound is relative to s |w_v| sum_k |x_k|, to which both are rounded.
+    """
+    room = positions(model)
+    sentence, position = parts.mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
+    own = _own_logits(model, parts.states[-1][sentence, position]).to(shares.dtype)  # (token, vocabulary)
+    chosen = ids.expand(len(sentence), -1) if ids.ndim == 1 else ids[sentence, position]  # (token, choice)
+    found = shares[:, sentence, position].sum(dim=0)
+    lengths = parts.vectors[-1][:, sentence, position].norm(dim=-1).sum(dim=0)  # (token,)
+    sizes = rows.norm(dim=-1) if ids.ndim == 1 else rows[sentence, position].norm(dim=-1)
+    allowed = 100 * BOUNDS.get(model.dtype, BOUNDS[torch.float32])
+    if model.dtype in (torch.float16, torch.bfloat16):
+        allowed = BOUNDS[model.dtype]
+    own = own.gather(-1, chosen)
+    gap = (found - own).abs() / (lengths[:, None] * sizes).clamp(min=torch.finfo(shares.dtype).tiny)
+    if not (gap <= allowed).all():
+        raise UnsupportedModelError(
+            f"The shares do not sum to the logits of this {type(model).__name__}: they are off by up to "
+            f"{float((found - own).abs().max()):.1e}. The model changes its states or its logits around the output "
+            "head in a way that is not known, or the parts are not this model's."
+        )
+
+
+def _own_logits(model, states: torch.Tensor) -> torch.Tensor:
+    """What the model makes of these states (token, dim): its own pass, with them as its stack's last states."""
+    row, base, count = architecture_of(model.config), model.base_model, len(states)
+    path = row.stack.layers.rpartition(".")[0]
+    ids = torch.zeros(1, count, dtype=torch.long, device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    if row.encoder is not None:
+        inputs["decoder_input_ids"] = ids
+
+    def replaced(_module, _inputs, output):
+        output["last_hidden_state"] = states[None].to(device=model.device, dtype=model.dtype)
+        return output
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(undisturbed(base))
+        stack.enter_context(removed(base.get_submodule(path).register_forward_hook(own_thread(replaced))))
+        return model(**inputs).logits[0]
 
 
 def _linear_head(model) -> tuple[nn.Linear, float, torch.Tensor | None]:
@@ -84,12 +141,14 @@ def _linear_head(model) -> tuple[nn.Linear, float, torch.Tensor | None]:
             "own), so that a sum does not go through it. Decoders with a linear head are supported."
         )
     bent = [name for name in _NOT_LINEAR if getattr(model.config, name, None) not in (None, 1, 1.0)]
-    if bent or getattr(model.base_model.get_submodule(row.stack.layers.rpartition(".")[0]), "project_out", None):
+    if bent or row.stack.projection:
         raise UnsupportedModelError(
             f"{type(model).__name__} changes its states or logits around the output head "
-            f"({', '.join(bent) or 'project_out'}), which is not supported."
+            f"({', '.join(bent) or row.stack.projection}), which is not supported."
         )
-    scale = model.config.d_model**-0.5 if getattr(model.config, "scale_decoder_outputs", False) else 1.0
+    # UMT5 has no such setting, and scales.
+    scaled = getattr(model.config, "scale_decoder_outputs", row.model_type == "umt5")
+    scale = model.config.d_model**-0.5 if scaled else 1.0
     biases = [head.bias, getattr(model, "final_logits_bias", None)]
     biases = [bias.flatten() for bias in biases if bias is not None]
     return head, scale, sum(biases) if biases else None

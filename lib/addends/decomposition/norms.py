@@ -6,20 +6,28 @@ LayerNorm: y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For x 
     centering="own":       y_k = g * (x_k - m(x_k)) / s(x), and                    b  goes to C
 
 so that in both cases sum_k y_k = y: the mean of a sum is the sum of the means. RMSNorm, y = g * x / rms(x), has
-neither mean nor bias: y_k = g * x_k / rms(x) in both cases.
+neither mean nor bias: y_k = g * x_k / rms(x) in both cases. The gain g is the module's weight w, 1 + w (Gemma), or 1.
+
+Which of them a module computes is found by its formula, not by its class: see `form_of`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from addends.decomposition.weights import widened
-from addends.errors import InputError
+from addends.decomposition.weights import fingerprint, own_noise, widened
+from addends.errors import InputError, UnsupportedModelError
 
 CENTERINGS = ("constant", "own")
+
+# Names by which norms call their gain, their bias and their eps; other eps that are tried stand beside them.
+_WEIGHTS, _BIASES = ("weight", "scale", "gamma"), ("bias", "beta")
+_EPSILONS = ("eps", "variance_epsilon", "epsilon", "norm_eps", "layer_norm_eps")
+_USUAL_EPSILONS = (1e-5, 1e-6, 1e-12, 0.0)
 
 
 def check_centering(centering: str) -> None:
@@ -28,13 +36,63 @@ def check_centering(centering: str) -> None:
         raise InputError(f"centering={centering!r} is not one of {CENTERINGS}.")
 
 
+@dataclass(frozen=True)
+class Form:
+    """A norm's formula: y = (offset + w) * (x - m(x)) / s(x) + b.
+
+    Without ``centred`` there is no m(x). Without ``divides`` y = x. ``weight`` and ``bias`` are the names of the
+    module's own tensors, None where it has none. ``rounds``: the module goes through float32 in a float64 model.
+    """
+
+    centred: bool = False
+    divides: bool = True
+    weight: str | None = None
+    offset: float = 0.0
+    bias: str | None = None
+    eps: float = 0.0
+    rounds: bool = False
+
+    def gain_of(self, module: nn.Module) -> torch.Tensor | None:
+        """offset + w, of shape (dim,); None without a weight."""
+        if self.weight is None:
+            return None
+        weight = widened(getattr(module, self.weight))
+        return weight + self.offset if self.offset else weight
+
+    def bias_of(self, module: nn.Module) -> torch.Tensor | None:
+        """b, of shape (dim,), or None."""
+        return None if self.bias is None else widened(getattr(module, self.bias))
+
+    def mean_and_scale(self, read: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """m(x), None without one, and 1 / s(x); both of shape (..., 1)."""
+        if self.centred:
+            # The kernel under every LayerNorm gives both in one pass; var_mean takes ten times as long.
+            _, mean, scale = torch.native_layer_norm(read, read.shape[-1:], None, None, self.eps)
+            return mean, scale
+        return None, (read.square().mean(dim=-1, keepdim=True) + self.eps).rsqrt()
+
+    def __call__(self, module: nn.Module, read: torch.Tensor) -> torch.Tensor:
+        """What the formula gives for ``read``."""
+        if not self.divides:
+            return read
+        mean, scale = self.mean_and_scale(read)
+        gave = (read if mean is None else read - mean) * scale
+        gain, bias = self.gain_of(module), self.bias_of(module)
+        gave = gave if gain is None else gave * gain
+        return gave if bias is None else gave + bias
+
+
 @dataclass
 class Norm:
-    """A norm in one forward pass: what it read and what it gave, both of shape (sentence, position, dim)."""
+    """A norm in one forward pass: what it read and what it gave, both of shape (sentence, position, dim).
+
+    ``dtype`` is the type in which the module computed, before anything was widened.
+    """
 
     module: nn.Module
     read: torch.Tensor = None
     gave: torch.Tensor = None
+    dtype: torch.dtype | None = None
 
     def of_sum(
         self, vectors: torch.Tensor, constant: int | None, centering: str, in_place: bool = False
@@ -53,36 +111,132 @@ class Norm:
         Returns
         -------
         Tensor of shape (term, sentence, position, dim)
+
+        Raises
+        ------
+        UnsupportedModelError
+            If the module computes none of the known formulas: see `form_of`.
         """
-        if not isinstance(self.module, nn.LayerNorm):
-            return vectors.mul_(self._rms_gain()) if in_place else vectors * self._rms_gain()
-        # The kernel under every LayerNorm gives both in one pass; var_mean takes ten times as long.
-        shape, eps = self.module.normalized_shape, self.module.eps
-        _, mean, gain = torch.native_layer_norm(self.read, shape, None, None, eps)  # (sentence, position, 1)
-        if self.module.weight is not None:
-            gain = gain * widened(self.module.weight)  # (sentence, position, dim)
-        if centering == "own":
+        form = form_of(self.module, self.read, self.dtype)
+        if not form.divides:
+            return vectors if in_place else vectors.clone()
+        mean, gain = form.mean_and_scale(self.read)  # (sentence, position, 1)
+        weight, bias = form.gain_of(self.module), form.bias_of(self.module)
+        gain = gain if weight is None else gain * weight  # (sentence, position, dim)
+        if bias is None and (form.rounds or not form.centred) and not self._half():
+            gain = self._applied(gain, mean)
+        if mean is not None and centering == "own":
             own = vectors.mean(dim=-1, keepdim=True)  # (term, sentence, position, 1)
             vectors = (vectors.sub_(own) if in_place else vectors - own).mul_(gain)
         else:
             vectors = vectors.mul_(gain) if in_place else vectors * gain
-            if constant is not None:
+            if mean is not None and constant is not None:
                 vectors[constant].addcmul_(mean, gain, value=-1)
-        if constant is not None and self.module.bias is not None:
-            vectors[constant].add_(widened(self.module.bias))
+        if constant is not None and bias is not None:
+            vectors[constant].add_(bias)
+            if form.rounds:  # what the module rounds on its way through float32 is no term's: it goes to C
+                vectors[constant].add_(self.gave - form(self.module, self.read))
         return vectors
 
-    def _rms_gain(self) -> torch.Tensor:
-        """g / rms(x), of shape (sentence, position, dim), as this module applied it.
+    def _half(self) -> bool:
+        return (self.dtype or _own_dtype(self.module, self.read)) in (torch.float16, torch.bfloat16)
 
-        An RMSNorm multiplies, so its gain is the ratio of what it gave to what it read. That holds whatever precision
-        the module computes in: transformers' own go through float32 even in a float64 model. Where an entry is too
-        small to divide by, or where a module in half precision has rounded what it gave, the gain is the formula's.
+    def _applied(self, formula: torch.Tensor, mean: torch.Tensor | None) -> torch.Tensor:
+        """The gain as this module applied it, of shape (sentence, position, dim).
+
+        A norm without a bias multiplies, so its gain is the ratio of what it gave to what it read. That holds whatever
+        precision the module computes in: transformers' own RMSNorms go through float32 even in a float64 model. Where
+        an entry is too small to divide by, the gain is the formula's. That the ratio is a gain at all has been proven
+        by `form_of`: the sum, which is exact by construction here, is no proof.
         """
-        eps = getattr(self.module, "variance_epsilon", getattr(self.module, "eps", 0.0)) or 0.0
-        square = self.read.square().mean(dim=-1, keepdim=True)
-        formula = widened(self.module.weight) * (square + eps).rsqrt()
-        if widened(self.module.weight) is not self.module.weight:
-            return formula
-        small = self.read.abs() <= 1e-6 * square.sqrt()
-        return torch.where(small, formula, self.gave / torch.where(small, 1, self.read))
+        read = self.read if mean is None else self.read - mean
+        small = read.abs() <= 1e-6 * read.square().mean(dim=-1, keepdim=True).sqrt()
+        return torch.where(small, formula, self.gave / torch.where(small, 1, read))
+
+
+_FORMS: WeakKeyDictionary[nn.Module, tuple[tuple, Form]] = WeakKeyDictionary()
+
+
+def form_of(module: nn.Module, read: torch.Tensor, dtype: torch.dtype | None = None) -> Form:
+    """The formula that a norm computes, whatever its class; found once, and again after its weights or hooks change.
+
+    The module is called on vectors that it did not see in any pass: random ones with means far from zero, in two sizes,
+    one of them so small that eps counts. What it gives must be, on its own weights, what a LayerNorm or an RMSNorm
+    gives, with the gain w, 1 + w or none, with its bias or without one, or what it read (an identity). It must be so to
+    a few roundings of the type it computes in. Not seen: a module that computes something else on other vectors than
+    such random ones, or under another number of positions.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If none of the formulas fits; the message names the class and how far the nearest is off.
+    """
+    dtype = dtype or _own_dtype(module, read)
+    now = (fingerprint(module), dtype, read.device, tuple(getattr(module, name, None) for name in _EPSILONS))
+    known = _FORMS.get(module)
+    if known is None or known[0] != now:
+        known = _FORMS[module] = (now, _found(module, read, dtype))
+    return known[1]
+
+
+def _found(module: nn.Module, read: torch.Tensor, dtype: torch.dtype) -> Form:
+    dim = read.shape[-1]
+    unseen = 0.5 + own_noise((1, 8, dim), read)
+    unseen[:, 4:] *= 2e-3
+    with torch.no_grad():
+        unseen = unseen.to(dtype)
+        gave = widened(module(unseen))
+        unseen = widened(unseen)
+        tried = []
+        for form in _forms(module, dim, dtype):
+            expected = form(module, unseen)
+            gap = torch.linalg.vector_norm(gave - expected, dim=-1) / torch.linalg.vector_norm(gave, dim=-1)
+            tried.append((float(gap.nan_to_num(torch.inf).max()), form))
+    gap, form = min(tried, key=lambda each: each[0])
+    if not gap <= rounding(dtype):
+        raise UnsupportedModelError(
+            f"A {type(module).__name__} stands where a norm was expected, and gives neither what a LayerNorm nor what "
+            f"an RMSNorm gives (with the gain w, 1 + w or none): the nearest formula is off by {gap:.1e} (relative), "
+            f"where {rounding(dtype):.1e} is allowed. Undo what changes it (a hook), or correct the row's path "
+            "(addends.register(row, replace_existing=True))."
+        )
+    if dtype == torch.float64 and gap > 64 * torch.finfo(dtype).eps:
+        return Form(**{**vars(form), "rounds": True})
+    return form
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far, relative to its length, a vector that one module gives may be off its formula.
+
+    In half precision 4 unit roundoffs of the type, twice: a module rounds up to four times on the way. In float32 64 of
+    them, for sums of many entries; in float64 the same as in float32, through which transformers' own modules go.
+    """
+    half = dtype in (torch.float16, torch.bfloat16)
+    return 4 * torch.finfo(dtype).eps if half else 64 * torch.finfo(torch.float32).eps
+
+
+def _forms(module: nn.Module, dim: int, dtype: torch.dtype) -> list[Form]:
+    """Every formula that the module's own tensors allow, the likeliest first."""
+
+    def own(names: tuple[str, ...]) -> str | None:
+        tensors = ((name, getattr(module, name, None)) for name in names)
+        return next(
+            (name for name, tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.numel() == dim), None
+        )
+
+    weight, bias = own(_WEIGHTS), own(_BIASES)
+    named = [getattr(module, name, None) for name in _EPSILONS]
+    named = [float(value) for value in named if isinstance(value, (int, float))]
+    # nn.RMSNorm without an eps takes that of the type.
+    epsilons = dict.fromkeys([*named, *_USUAL_EPSILONS, *(torch.finfo(each).eps for each in (dtype, torch.float32))])
+    forms = [
+        Form(centred=centred, weight=name, offset=offset, bias=bias, eps=eps)
+        for eps in epsilons
+        for centred in (True, False)
+        for name, offset in (((weight, 0.0), (weight, 1.0)) if weight else ((None, 0.0),))
+    ]
+    return [*forms, Form(divides=False)]
+
+
+def _own_dtype(module: nn.Module, read: torch.Tensor) -> torch.dtype:
+    return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), read.dtype)

@@ -9,12 +9,13 @@ import torch
 
 from addends.decomposition import sublayers as method_sublayers
 from addends.decomposition import tokens as method_tokens
-from addends.decomposition.architectures import architecture_of
+from addends.decomposition.ambient import check_model
+from addends.decomposition.architectures import Architecture, architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.capture import capture
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
 from addends.decomposition.norms import check_centering
-from addends.errors import InputError
+from addends.decomposition.proofs import proven_capture
+from addends.errors import InputError, UnsupportedModelError
 
 # How each method centres a LayerNorm's terms unless told otherwise: as it was published.
 DEFAULT_CENTERING = {"sublayer": "constant", "token": "own"}
@@ -85,7 +86,10 @@ def decompose(
 ) -> Parts:
     """Write every state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
-    A single stack has no s. The sum is checked at every layer and real token before anything is returned.
+    A single stack has no s. The sum is checked at every layer and real token before anything is returned, and what
+    sums cannot show (norms, value maps, constants, the states of a plain pass) is proven once for a model: see
+    `addends.decomposition.proofs`, which also says what it cannot see. By sublayer what each wrote is taken as it was
+    written: how it came about (a changed query, a gate) is the model's own, and does not show.
 
     Parameters
     ----------
@@ -105,7 +109,7 @@ def decompose(
         "T0", ..., "C"; places count from 0 in the padded batch).
     through_encoder : bool
         By token, follow the source from its embeddings through the encoder, whose biases then go to C. By default the
-        encoder's states are atoms.
+        encoder's states are atoms. Not of LongT5, whose encoder attends by code of its own.
     heads : bool
         By sublayer, one term a layer and head in place of T and of S: "T2.0" is what the first head of layer 2 wrote.
     chunk : int, optional
@@ -120,10 +124,11 @@ def decompose(
     InputError
         If an argument is not allowed, or model and batch do not fit.
     UnsupportedModelError
-        If the architectures table has no row for the model, the row does not fit its modules, or the parts do not sum
-        to the states: the message names the first layer that fails and the size of the gap.
+        If the architectures table has no row for the model, the row does not fit its modules, the model is wrapped,
+        compiled or quantised, something is not what its proof wants, or the parts do not sum to the states: the message
+        names the first layer that fails and the size of the gap.
     ModelStateError
-        If a module is in training mode, or the model's weights or states are NaN or infinite.
+        If a module is in training mode, autocast is on, or the model's weights or states are NaN or infinite.
 
     References
     ----------
@@ -181,16 +186,27 @@ def stream(
         raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
     if by == "token" and heads:
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
-    if through_encoder and architecture_of(model.config).encoder is None:
-        raise InputError(f"through_encoder=True: a {model.config.model_type} has no encoder to go through.")
+    if through_encoder:
+        check_model(model)
+        _check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
-    record = capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
+    record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
         terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
     else:
         terms = method_tokens.terms_of(record, tokens)
         layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk, subtract)
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
+
+
+def _check_encoder(row: Architecture) -> None:
+    if row.encoder is None:
+        raise InputError(f"through_encoder=True: a {row.model_type} has no encoder to go through.")
+    if not row.encoder.sublayers:
+        raise UnsupportedModelError(
+            f"through_encoder=True: the encoder of a {row.model_type} attends by code of its own, whose weights cannot "
+            "be recorded. Leave through_encoder out: its states are then atoms, and all else is as in other families."
+        )
 
 
 def _paired(

@@ -1,6 +1,7 @@
 """The pre-flight check: can this model be decomposed, how exactly, and at what cost?
 
-Whether a model is supported is decided by its sums on its own weights, in float64, and not by its name:
+Whether a model is supported is decided on its own weights, in float64, and not by its name: by the proofs of
+`addends.decomposition.proofs`, and by its sums,
 
     error = max_t ||sum_k x_k - e|| / ||e||   <=   limit = bound(dtype) * max(1, sum_k ||x_k|| / ||e||)
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import torch
 
+from addends.decomposition.ambient import check_model, undisturbed
 from addends.decomposition.architectures import Architecture, architecture_of
 from addends.decomposition.batches import Batch
 from addends.decomposition.capture import Capture, capture
@@ -67,6 +69,11 @@ def preflight(
         of a failure and what to do), value and limit (the numbers behind the result, missing where there are none:
         relative errors, counts, seconds, MiB).
     """
+    try:
+        check_model(model)
+    except AddendsError as error:
+        failed = _failed("forward pass", error)
+        return _table([_unsupported(failed), failed])
     size = _row("parameters", _count(model), detail=_where(model), value=sum(p.numel() for p in model.parameters()))
     try:
         row = architecture_of(model.config)
@@ -197,7 +204,9 @@ def _in_float64(model, batch: Batch, wanted: bool | None) -> list[dict]:
         )
         return [_row(check, "not tried", detail=why) for check in checks]
     try:
-        twin = copy.deepcopy(model).to("cpu", torch.float64)
+        with undisturbed(model.base_model):  # no thread's hooks are to be copied
+            twin = copy.deepcopy(model)
+        twin = twin.to("cpu", torch.float64)
     except Exception as error:
         return [{**_failed(check, error, "not tried"), "passed": None} for check in checks]
     return [_exact(twin, batch.to("cpu"), by) for by in METHODS]

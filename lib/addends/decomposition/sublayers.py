@@ -107,6 +107,11 @@ def _value_bias(sublayer: Sublayer) -> torch.Tensor | None:
     value = value_map(sublayer.place, sublayer.modules["value"], heads_of(sublayer))[1]
     if value is None:
         return None
+    return by_query_head(sublayer, value)
+
+
+def by_query_head(sublayer: Sublayer, value: torch.Tensor) -> torch.Tensor:
+    """Of values (value head * inner,), those that each query head reads, of shape (head * inner,)."""
     inner = linear_map(sublayer.modules["output"])[0].shape[1] // heads_of(sublayer)
     value = value.unflatten(0, (-1, inner))  # (value head, inner)
     return value.repeat_interleave(heads_of(sublayer) // len(value), dim=0).flatten()

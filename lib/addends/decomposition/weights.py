@@ -21,18 +21,37 @@ def widened(tensor: torch.Tensor | None) -> torch.Tensor | None:
 def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The weight, of shape (out, in), and the bias, of shape (out,) or None, of y = W x + b.
 
+    The weights are read, not what the module does with them: that is proven by `addends.decomposition.proofs`.
+
     Raises
     ------
     UnsupportedModelError
-        If the module is no linear map that is known.
+        If the module is no linear map that is known, or a quantised one.
     """
+    name = type(module).__name__
+    weight = getattr(module, "weight", None)
+    packed = any(hasattr(module, attribute) for attribute in ("qweight", "quant_state", "SCB"))
+    if packed or "quantized" in type(module).__module__ or _is_packed(weight):
+        raise UnsupportedModelError(
+            f"A quantised {name} stands where a linear map was expected: its weights are packed. Load the model "
+            "without quantisation (addends.load, or from_pretrained without quantization_config)."
+        )
     if isinstance(module, nn.Linear):
         return widened(module.weight), widened(module.bias)
-    if type(module).__name__ == "Conv1D":  # GPT-2's: y = x W + b
+    if name == "Conv1D":  # GPT-2's: y = x W + b
         return widened(module.weight).T, widened(module.bias)
     raise UnsupportedModelError(
-        f"A {type(module).__name__} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check "
+        f"A {name} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check "
         "the paths of the model's row in the architectures table."
+    )
+
+
+def _is_packed(weight) -> bool:
+    """Whether a weight is no plain tensor of floating-point numbers."""
+    if callable(weight):  # torch's own quantised maps: a method
+        return True
+    return isinstance(weight, torch.Tensor) and (
+        not weight.is_floating_point() or type(weight.data) not in (torch.Tensor, nn.Parameter)
     )
 
 
@@ -42,10 +61,36 @@ def value_map(place: Attention, module: nn.Module, heads: int) -> tuple[torch.Te
     ``heads`` is the number of query heads: it is needed where query, key and value are interleaved by head.
     """
     weight, bias = linear_map(module)
+    return value_rows(place, weight, heads), None if bias is None else value_rows(place, bias, heads)
+
+
+def value_rows(place: Attention, rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """The rows (along the first axis) that belong to the values, of all rows of the ``value`` module."""
     if place.rows == "thirds":
-        return weight.chunk(3)[2], None if bias is None else bias.chunk(3)[2]
+        return rows.chunk(3)[2]
     if place.rows == "heads":
-        # (head * 3 * inner, dim) -> (head * inner, dim)
-        weight = weight.unflatten(0, (heads, 3, -1))[:, 2].flatten(0, 1)
-        return weight, None if bias is None else bias.unflatten(0, (heads, 3, -1))[:, 2].flatten()
-    return weight, bias
+        return rows.unflatten(0, (heads, 3, -1))[:, 2].flatten(0, 1)  # (head * 3 * inner, ...) -> (head * inner, ...)
+    return rows
+
+
+def fingerprint(module: nn.Module) -> tuple:
+    """What a proof about a module rests on: its class, its hooks, its tensors. Equal as long as nothing has changed.
+
+    Not seen: a write to a tensor that passes its version by (``.data``), and attributes that are no tensors.
+    """
+    found = []
+    for each in module.modules():
+        found += [type(each), id(vars(each).get("forward")), *each._forward_hooks, *each._forward_pre_hooks]
+        for tensor in (*each._parameters.values(), *each._buffers.values()):
+            if tensor is not None:
+                found += [id(tensor), tensor.dtype, tensor.device, 0 if tensor.is_inference() else tensor._version]
+    return tuple(found)
+
+
+def own_noise(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Standard normal numbers, the same at every call, of the type and on the device of ``like``.
+
+    From a generator of their own: torch's global one is left alone.
+    """
+    noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu", dtype=torch.float64)
+    return noise.to(like)
