@@ -79,7 +79,7 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
         nothing_left = np.abs(best.theta).max() > UNBOUNDED or not np.isfinite(best.deviance)
     if nothing_left:
         raise InputError(
-            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome!r} exactly, so "
+            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome.text!r} exactly, so "
             "that there is no residual to hold variances against. Is the outcome one of them in other words?"
         )
     return MixedFit(formula, bool(reml), arrays, scaling, likelihood, best)

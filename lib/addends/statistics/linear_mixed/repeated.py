@@ -77,7 +77,7 @@ def fit_each(
         raise InputError(f"fit_each: missing values in {by}: a row without its group would be lost. Fill or drop them.")
     if len(data) == 0:
         raise InputError("fit_each: the data have no rows.")
-    overlap = set(by) & {terms.outcome, *(factor for term in terms.random for factor in term.factors)}
+    overlap = set(by) & {*terms.outcome.columns, *(factor for term in terms.random for factor in term.factors)}
     if overlap:
         raise InputError(f"fit_each: {sorted(overlap)} cannot be in by and in the formula: constant in every group.")
     groups = [(key, rows) for key, rows in data.groupby(by, sort=False, observed=True)]
