@@ -208,7 +208,7 @@ class Factor:
         text = any(isinstance(side, str) for side in sides)
         sides = [side.plain() if text and isinstance(side, _Column) else _number(side) if not text else side for side in sides]
         parts = [_OPERATORS[type(op)](*pair) for op, *pair in zip(node.ops, sides, sides[1:], strict=False)]
-        return np.logical_and.reduce(parts).astype("float64")
+        return np.logical_and.reduce(parts)
 
     def _called(self, node: ast.Call):
         name = ast.unparse(node.func).removeprefix("np.")
@@ -254,8 +254,8 @@ class Factor:
         if isinstance(column, Categories):
             return column
         if not isinstance(column, _Column):
-            values = np.asarray(column, dtype="float64")
-            whole = (values == np.rint(values)).all() and np.abs(values).max(initial=0) < 2**53
+            values = np.asarray(column)
+            whole = values.dtype != bool and (values == np.rint(values)).all() and np.abs(values).max(initial=0) < 2**53
             column = _Column(pd.DataFrame({self.read.text: values.astype("int64") if whole else values}), self.read.text, self.where)
         chosen = self.levels or (None if levels is None else tuple(levels))
         found = column.categories(chosen)
@@ -298,4 +298,6 @@ def is_category(column: pd.Series) -> bool:
 
 
 def _number(value):
-    return value.numbers() if isinstance(value, _Column) else value
+    if isinstance(value, _Column):
+        return value.numbers()
+    return value.astype("float64") if getattr(value, "dtype", None) == bool else value
