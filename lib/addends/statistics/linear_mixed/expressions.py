@@ -21,8 +21,11 @@ from addends.errors import InputError
 from addends.statistics.columns import numbers
 from addends.statistics.linear_mixed.tokens import Token
 
-_NUMPY = ("log log1p log2 log10 exp expm1 sqrt cbrt abs sign floor ceil round sin cos tan arcsin arccos arctan sinh cosh "
-          "tanh minimum maximum where clip").split()  # fmt: skip
+_NUMPY = (
+    "log", "log1p", "log2", "log10", "exp", "expm1", "sqrt", "cbrt", "abs", "sign", "floor", "ceil", "round", "sin",
+    "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "minimum", "maximum", "where", "clip",
+)  # fmt: skip
+"""Functions of numpy that work row by row."""
 _WHOLE = ("mean", "median", "std", "var", "min", "max", "sum", "quantile", "ptp")  # of numpy: one number a column
 _LEARNING = {name: kind for name, kind in TRANSFORMS.items() if isinstance(kind, type)}
 _CATEGORIES = ("C", "S", "T")
@@ -110,13 +113,25 @@ def expression(pieces: list[Token], where: str) -> Expression:
 
 
 def _check(tree: ast.expr, written: str, where: str) -> None:
-    allowed = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Attribute, ast.Constant, ast.List, ast.Tuple)
+    allowed = (
+        ast.BinOp,
+        ast.UnaryOp,
+        ast.Compare,
+        ast.Call,
+        ast.Name,
+        ast.Attribute,
+        ast.Constant,
+        ast.List,
+        ast.Tuple,
+    )
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if name == "offset":
                 raise InputError(f"{where}: offset() is not fitted; subtract it from the outcome: 'y - x ~ ...'.")
-            if name not in (*FUNCTIONS, *_CONTRASTS) and not (name.startswith("np.") and name[3:] in (*_NUMPY, *_WHOLE)):
+            if name not in (*FUNCTIONS, *_CONTRASTS) and not (
+                name.startswith("np.") and name[3:] in (*_NUMPY, *_WHOLE)
+            ):
                 raise InputError(
                     f"{where}: {name}() in {written!r} is not known, so that it cannot be computed from the data. The "
                     f"functions are {', '.join(FUNCTIONS)}; of a whole column np.{', np.'.join(_WHOLE)}. Make a column "
@@ -138,13 +153,14 @@ class Factor:
     """An expression with what it has learnt from the table of the fit."""
 
     def __init__(self, read: Expression, where: str):
-        self.read, self.where, self._memory, self.levels = read, where, [], None
+        self.read, self.where, self._memory, self.levels, self.base_is_first = read, where, [], None, False
 
     def learn(self, table: pd.DataFrame) -> np.ndarray | Categories:
         """The numbers of the rows, (row,) or (row, column), or their `Categories`."""
         values = self._evaluate(table, learning=True)
         if isinstance(values, Categories):
             self.levels = values.levels
+            self.base_is_first = isinstance(values.contrast, Treatment) and values.contrast.reference is None
         return values
 
     def again(self, table: pd.DataFrame) -> np.ndarray | Categories:
@@ -158,8 +174,8 @@ class Factor:
         values = self._evaluate(table, learning=False)
         if isinstance(values, Categories) and (values.codes < 0).any():
             raise InputError(
-                f"{self.read.text!r} cannot be computed from the new data: a level in {(values.codes < 0).sum()} row(s) "
-                f"is none of those of the fit, {list(self.levels)}."
+                f"{self.read.text!r} cannot be computed from the new data: a level in {(values.codes < 0).sum()} row(s) is "
+                f"none of those of the fit, {list(self.levels)}."
             )
         return values
 
@@ -170,7 +186,7 @@ class Factor:
                 found = self._value(self.read.tree)
         except InputError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever numpy and formulae make of the arguments
             raise InputError(f"{self.where}: {self.read.text!r} cannot be computed from the data: {error}") from error
         finally:
             self._table = None
@@ -180,7 +196,9 @@ class Factor:
             return found
         found = np.asarray(found, dtype="float64")
         if found.ndim == 0 or len(found) != len(table):
-            raise InputError(f"{self.where}: {self.read.text!r} is not one number a row. A term is a column, or made of one.")
+            raise InputError(
+                f"{self.where}: {self.read.text!r} is not one number a row. A term is a column, or made of one."
+            )
         return found
 
     def _value(self, node: ast.expr):
@@ -206,7 +224,10 @@ class Factor:
     def _compared(self, node: ast.Compare) -> np.ndarray:
         sides = [self._value(part) for part in (node.left, *node.comparators)]
         text = any(isinstance(side, str) for side in sides)
-        sides = [side.plain() if text and isinstance(side, _Column) else _number(side) if not text else side for side in sides]
+        sides = [
+            side.plain() if text and isinstance(side, _Column) else _number(side) if not text else side
+            for side in sides
+        ]
         parts = [_OPERATORS[type(op)](*pair) for op, *pair in zip(node.ops, sides, sides[1:], strict=False)]
         return np.logical_and.reduce(parts)
 
@@ -214,6 +235,10 @@ class Factor:
         name = ast.unparse(node.func).removeprefix("np.")
         arguments = [self._value(part) for part in node.args]
         options = {part.arg: self._value(part.value) for part in node.keywords}
+        if name == "I" and (len(arguments) != 1 or options):
+            raise InputError(f"{self.where}: {ast.unparse(node)} holds not one expression; write I(x**2).")
+        if name in (*_CATEGORIES, "binary") and not arguments:
+            raise InputError(f"{self.where}: {name}() holds no column; write {name}(run).")
         if name == "I":
             return _number(*arguments)
         if name in _CONTRASTS:
@@ -256,14 +281,20 @@ class Factor:
         if not isinstance(column, _Column):
             values = np.asarray(column)
             whole = values.dtype != bool and (values == np.rint(values)).all() and np.abs(values).max(initial=0) < 2**53
-            column = _Column(pd.DataFrame({self.read.text: values.astype("int64") if whole else values}), self.read.text, self.where)
+            column = _Column(
+                pd.DataFrame({self.read.text: values.astype("int64") if whole else values}), self.read.text, self.where
+            )
         chosen = self.levels or (None if levels is None else tuple(levels))
         found = column.categories(chosen)
         if self._learning and (found.codes < 0).any():
-            raise InputError(f"{self.where}: {self.read.text!r} leaves out levels that the data have; name all of them.")
+            raise InputError(
+                f"{self.where}: {self.read.text!r} leaves out levels that the data have; name all of them."
+            )
         base = getattr(contrast, "reference", None) if isinstance(contrast, Treatment) else contrast.omit
         if base is not None and base not in found.levels:
-            raise InputError(f"{self.where}: in {self.read.text!r} {base!r} is none of the levels, {list(found.levels)}.")
+            raise InputError(
+                f"{self.where}: in {self.read.text!r} {base!r} is none of the levels, {list(found.levels)}."
+            )
         return Categories(found.codes, found.levels, contrast)
 
 
@@ -300,4 +331,4 @@ def is_category(column: pd.Series) -> bool:
 def _number(value):
     if isinstance(value, _Column):
         return value.numbers()
-    return value.astype("float64") if getattr(value, "dtype", None) == bool else value
+    return value.astype("float64") if getattr(value, "dtype", None) == np.dtype(bool) else value

@@ -90,9 +90,7 @@ def parse(formula: str) -> Formula:
                 raise InputError(f"{where}: ({term.slopes} | {term.group}) stands twice; write it once.")
             random.append(term)
     if not random:
-        raise InputError(
-            f"{where} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {ALLOWED}"
-        )
+        raise InputError(f"{where} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {ALLOWED}")
     return Formula(formula, outcome, fixed, tuple(random))
 
 

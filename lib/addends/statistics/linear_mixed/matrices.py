@@ -75,9 +75,7 @@ def matrix(terms: tuple[Term, ...], table: pd.DataFrame, where: str) -> Matrix:
             raise InputError(
                 f"{where}: {name!r} is constant or a linear combination of ['Intercept']; take one of them out."
             )
-    blocks = [
-        _block(pieces, values) for term in _codings(terms, values) for pieces in term
-    ]
+    blocks = [_block(pieces, values) for term in _codings(terms, values) for pieces in term]
     names = tuple(name for block in blocks for name in block.names)
     columns = np.hstack([block.columns(values, len(table)) for block in blocks])
     refuse_infinite(columns, names, where)
@@ -107,7 +105,7 @@ def _codings(terms: tuple[Term, ...], values: dict) -> list[list[tuple[tuple[str
 
 
 def _merged(products: list[frozenset], categories: list[str]) -> list[frozenset]:
-    """Reduced codings joined in pairs: a product with a reduced factor, and that without it, are one with all levels."""
+    """Reduced codings joined in pairs: a product with a reduced factor, and one without it, make one with all levels."""
     products = list(products)
     while True:
         for one, name in product(sorted(products, key=len), categories):

@@ -2,8 +2,8 @@
 
 theta is lme4's: the lower triangles, column by column, of the relative covariance factors of the random terms, their
 diagonals at least 0. Several starts, each by L-BFGS-B on the analytic gradient; the best one polished by Newton steps;
-then every diagonal entry is set to zero (the boundary faces); where effects correlate, searches from other correlations;
-and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged` is asked of the
+then every diagonal entry is set to zero (the boundary faces); where effects correlate, other correlations are
+searched from; and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged` is asked of the
 likelihood itself.
 """
 
@@ -192,7 +192,10 @@ def _empty(block: np.ndarray) -> list[np.ndarray]:
         return []
     axes = np.eye(len(block))
     pairs = [
-        (axes[one] + sign * axes[two]) / np.sqrt(2) for one in range(len(axes)) for two in range(one) for sign in (1, -1)
+        (axes[one] + sign * axes[two]) / np.sqrt(2)
+        for one in range(len(axes))
+        for two in range(one)
+        for sign in (1, -1)
     ]
     return [*axes, *pairs, *(left[:, sds < SINGULAR].T if len(axes) > 1 else [])]
 
@@ -303,7 +306,9 @@ def _search_whole(objective: Objective, theta: np.ndarray) -> np.ndarray:
             start,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0 if shape == (1, 1) else None, 10 * UNBOUNDED) for shape in shapes for _ in range(shape[0] ** 2)],
+            bounds=[
+                (0.0 if shape == (1, 1) else None, 10 * UNBOUNDED) for shape in shapes for _ in range(shape[0] ** 2)
+            ],
             options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-7},
         ).x
     found = objective.template.vector([triangle(block) for block in whole(found)])

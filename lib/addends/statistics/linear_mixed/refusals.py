@@ -49,6 +49,10 @@ def refuse_type(column: pd.Series, name: str, where: str) -> None:
 
 
 def refuse_missing(column: pd.Series, name: str, where: str) -> None:
+    if pd.api.types.is_complex_dtype(column):
+        raise InputError(
+            f"{where}: the column {name!r} holds {column.dtype}, not numbers on a line; take a part of it."
+        )
     unusable = column.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(column):
         unusable = ~np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan))

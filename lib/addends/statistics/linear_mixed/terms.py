@@ -23,7 +23,7 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class Bar:
-    """What stands in the brackets of a random term: its terms, the text of them, ``|`` or ``||``, the group's tokens."""
+    """What stands in the brackets of a random term: its terms, their text, ``|`` or ``||``, the group's tokens."""
 
     terms: tuple[Term, ...]
     text: str
@@ -80,6 +80,8 @@ class Reader:
         return None
 
     def _stopped(self, why: str = "") -> InputError:
+        if self._next.text in ("=", "==", "!=", "<", ">", "<=", ">=", "&"):
+            why = "comparisons stand in I(), as in I(x > 3)"
         why = why or "what follows makes no term"
         return InputError(f"{self.where}: reading stops at {self._next}: {why}. {ALLOWED}")
 
@@ -94,7 +96,9 @@ class Reader:
             if place.kind == "end" or place.text in ("+", "-", ")", "|", "||"):
                 if place.text in ("|", "||"):
                     raise InputError(f"{self.where}: the random term at {place} needs slopes (or 1). {ALLOWED}")
-                raise InputError(f"{self.where}: a term is missing before, after or between its '+', at {place}. {ALLOWED}")
+                raise InputError(
+                    f"{self.where}: a term is missing before, after or between its '+', at {place}. {ALLOWED}"
+                )
             part = self._product()
             minus = sign is not None and sign.text == "-"
             if isinstance(part, Bar):
@@ -103,7 +107,7 @@ class Reader:
                         f"{self.where}: the random term {part.whole!r} must be added, on its own, with '+'. {ALLOWED}"
                     )
                 bars.append(part)
-            elif part == 0 and not minus or part == 1 and minus:
+            elif (part == 0 and not minus) or (part == 1 and minus):
                 terms.pop(frozenset(), None)
                 terms.without_intercept = True
             elif part in (0, 1):
@@ -126,8 +130,8 @@ class Reader:
         for key in part:
             if key not in terms or not key:
                 raise InputError(
-                    f"{self.where}: {':'.join(sorted(key)) or '1'!r}, from {place} on, is taken out by '-', but no term "
-                    "before it is the same."
+                    f"{self.where}: {':'.join(sorted(key)) or '1'!r}, from {place} on, is taken out by '-', but no "
+                    "term before it is the same."
                 )
             del terms[key]
 
@@ -165,8 +169,8 @@ class Reader:
             if len(base) == 1 and int(exponent.text) > 1:
                 name = ":".join(factor.text for term in base.values() for factor in term)
                 warnings.warn(
-                    f"{self.where}: {name}{sign.text}{exponent.text} is {name} itself, a product of terms; its power is "
-                    f"written I({name}**{exponent.text}).",
+                    f"{self.where}: {name}{sign.text}{exponent.text} is {name} itself, a product of terms; its power "
+                    f"is written I({name}**{exponent.text}).",
                     stacklevel=2,
                 )
             left = base
@@ -183,7 +187,9 @@ class Reader:
             part = Terms()
             part.add(())
         elif part == 0 or part.without_intercept:
-            raise InputError(f"{self.where}: the intercept cannot be taken out beside {sign}; write '0 +' at the front.")
+            raise InputError(
+                f"{self.where}: the intercept cannot be taken out beside {sign}; write '0 +' at the front."
+            )
         return part
 
     def _factor(self):
@@ -206,7 +212,7 @@ class Reader:
             result = Terms()
             result.add((read,))
             return result
-        raise self._stopped("write '==' and '<' in I()" if token.text in ("=", "==", "<", ">") else "")
+        raise self._stopped()
 
     def _skip(self, opening: int) -> None:
         """To behind the bracket that closes the one at ``opening``."""

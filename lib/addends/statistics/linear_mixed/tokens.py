@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from addends.errors import InputError
@@ -46,14 +47,16 @@ def tokens(formula: str, where: str) -> list[Token]:
     while place < len(formula):
         match = _PIECES.match(formula, place)
         if match is None:
-            hint = "a backtick or a quotation mark is not closed" if formula[place] in "`'\"" else "it has no meaning here"
+            hint = (
+                "a backtick or a quotation mark is not closed" if formula[place] in "`'\"" else "it has no meaning here"
+            )
             raise InputError(f"{where}: reading stops at {formula[place]!r} (character {place + 1}): {hint}.")
         if match.lastgroup != "space":
             found.append(Token(match.lastgroup, match.group(), place))
         place = match.end()
     found.append(Token("end", "", len(formula)))
     _match_brackets(found, where)
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         ends = one.kind in _OPERANDS or one.text in (")", "]", "}")
         call = one.kind == "name" and other.text == "("
         starts = other.kind in _OPERANDS or (other.text in ("(", "{") and not call)
@@ -70,8 +73,8 @@ def _match_brackets(found: list[Token], where: str) -> None:
     for token in found:
         if token.kind == "operator" and token.text in pairs:
             closing.append(pairs[token.text])
-        elif token.kind == "operator" and token.text in (")", "]", "}"):
-            if not closing or closing.pop() != token.text:
-                raise InputError(f"{where}: its brackets do not match: reading stops at {token}.")
+        closes = token.kind == "operator" and token.text in (")", "]", "}")
+        if closes and (not closing or closing.pop() != token.text):
+            raise InputError(f"{where}: its brackets do not match: reading stops at {token}.")
     if closing:
         raise InputError(f"{where}: its brackets do not match: {closing[-1]!r} is missing at the end.")
