@@ -27,8 +27,8 @@ def compare(small: MixedFit, large: MixedFit) -> pd.Series:
     small, large : MixedFit
         Of the same rows; every term of ``small`` is in ``large``: its groups are the same levels, however named,
         and its columns combinations of that term's. By REML only if their fixed parts span the same; where they do so
-        in other units (``x`` and ``scale(x)``), the restricted likelihood of ``small`` is taken in the units of ``large``,
-        which differ by a constant.
+        in other units (``x`` and ``scale(x)``), the restricted likelihood of ``small`` is taken in the units of
+        ``large``, from which it differs by a constant.
 
     Returns
     -------

@@ -174,8 +174,8 @@ class Factor:
         values = self._evaluate(table, learning=False)
         if isinstance(values, Categories) and (values.codes < 0).any():
             raise InputError(
-                f"{self.read.text!r} cannot be computed from the new data: a level in {(values.codes < 0).sum()} row(s) is "
-                f"none of those of the fit, {list(self.levels)}."
+                f"{self.read.text!r} cannot be computed from the new data: in {(values.codes < 0).sum()} row(s) its "
+                f"level is none of those of the fit, {list(self.levels)}."
             )
         return values
 

@@ -105,7 +105,7 @@ def _codings(terms: tuple[Term, ...], values: dict) -> list[list[tuple[tuple[str
 
 
 def _merged(products: list[frozenset], categories: list[str]) -> list[frozenset]:
-    """Reduced codings joined in pairs: a product with a reduced factor, and one without it, make one with all levels."""
+    """Reduced codings joined: a product with a reduced factor, and one without it, make one with all levels."""
     products = list(products)
     while True:
         for one, name in product(sorted(products, key=len), categories):

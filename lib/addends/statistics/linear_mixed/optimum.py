@@ -3,8 +3,8 @@
 theta is lme4's: the lower triangles, column by column, of the relative covariance factors of the random terms, their
 diagonals at least 0. Several starts, each by L-BFGS-B on the analytic gradient; the best one polished by Newton steps;
 then every diagonal entry is set to zero (the boundary faces); where effects correlate, other correlations are
-searched from; and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged` is asked of the
-likelihood itself.
+searched from; and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged`
+is asked of the likelihood itself.
 """
 
 from __future__ import annotations

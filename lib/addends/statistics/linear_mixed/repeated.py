@@ -149,8 +149,8 @@ def _refuse_other_bases(groups: list, tables: list[pd.DataFrame], by: list[str])
                 one, two = (", ".join(map(repr, keys)) for keys in (other, key))
                 raise InputError(
                     f"fit_each: the first level of {factor!r} is {before!r} where {by} is {one}, and {base!r} where it "
-                    f"is {two}, so that parameters of one name would mean different things. Name a base that all groups "
-                    "have, as in T(kind, 'b'), or leave groups out."
+                    f"is {two}, so that parameters of one name would mean different things. Name a base that all "
+                    "groups have, as in T(kind, 'b'), or leave groups out."
                 )
 
 

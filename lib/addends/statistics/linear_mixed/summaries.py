@@ -100,8 +100,8 @@ def _advice(found: tuple[str, list[str]]) -> str:
     return (
         f"{', '.join(names)} {'are' if several else 'is'} constant within each {group}, and the variance of {group} is "
         f"at zero: the p-value{'s' if several else ''} above count rows as if no two of one {group} were alike, and "
-        f"are far too small where that variance only could not be seen (from few levels of {group}, tests at .05 reject in "
-        f".2 of all cases or more). Test means instead, one row a {group}, by a t-test or a regression of "
+        f"are far too small where that variance only could not be seen (from few levels of {group}, tests at .05 "
+        f"reject in .2 of all cases or more). Test means instead, one row a {group}, by a t-test or a regression of "
         f"data.groupby({group.split(':')!r}).mean(numeric_only=True)."
     )
 
