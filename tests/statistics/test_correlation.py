@@ -63,7 +63,7 @@ def test_parity_with_scipy_and_with_residuals_of_ranks(walks):
 
 @pytest.mark.parametrize("unit", [10, 100, 30, 7])
 def test_ties_are_those_of_whole_numbers(unit):
-    """In floating point 1.4 - 1.3 is not 1.5 - 1.4: differences of scores are counted in their last decimal, or part."""
+    """In floating point 1.4 - 1.3 is not 1.5 - 1.4: differences are counted in their last decimal, or part."""
     x = np.array([12, 14, 13, 15, 14, 15, 17, 19, 20, 22, 24, 25])
     q = np.array([202, 205, 206, 209, 212, 213, 214, 217, 218, 219, 222, 222])
     expected = stats.spearmanr(np.diff(x), np.diff(q)).statistic

@@ -275,9 +275,7 @@ def test_the_left_side_is_arithmetic(balanced, side, column):
 )
 def test_names_in_backticks(balanced, name, place):
     formula = (
-        WITH_PREDICTOR.replace(place, f"`{name}`")
-        if place != "x"
-        else "y ~ 1 + `%s` + (1 | run) + (1 | sentence)" % name
+        WITH_PREDICTOR.replace(place, f"`{name}`") if place != "x" else f"y ~ 1 + `{name}` + (1 | run) + (1 | sentence)"
     )
     fit = mixed.fit(formula, balanced.rename(columns={place: name}))
     assert fit.llf == pytest.approx(mixed.fit(WITH_PREDICTOR, balanced).llf, abs=1e-9)
