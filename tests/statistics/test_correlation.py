@@ -5,6 +5,7 @@ from scipy import stats
 
 from addends.errors import InputError
 from addends.statistics.correlation import over_checkpoints, with_quality_of_others
+from addends.statistics.pairs import over_pairs
 
 COEFFICIENTS = ["rho", "rho_differences", "rho_partial"]
 
@@ -58,6 +59,21 @@ def test_parity_with_scipy_and_with_residuals_of_ranks(walks):
         left = [stats.rankdata(s) - np.polyval(np.polyfit(ranks, stats.rankdata(s), 1), ranks) for s in (x, q)]
         assert found.loc[run, "rho_partial"] == pytest.approx(np.corrcoef(*left)[0, 1])
         assert found.loc[run, "checkpoints"] == 30
+
+
+@pytest.mark.parametrize("unit", [10, 100, 30, 7])
+def test_ties_are_those_of_whole_numbers(unit):
+    """In floating point 1.4 - 1.3 is not 1.5 - 1.4: differences are counted in their last decimal, or part."""
+    x = np.array([12, 14, 13, 15, 14, 15, 17, 19, 20, 22, 24, 25])
+    q = np.array([202, 205, 206, 209, 212, 213, 214, 217, 218, 219, 222, 222])
+    expected = stats.spearmanr(np.diff(x), np.diff(q)).statistic
+    data = trajectory(x / unit, q / unit)
+    assert correlate(data)["rho_differences"][0] == pytest.approx(expected, abs=1e-12)
+    quality = data[["run", "checkpoint", "chrf"]].rename(columns={"chrf": "score"}).assign(metric="chrf")
+    pairs = over_pairs(data, quality, "importance", longest_lag=2000, burn_in=0)
+    assert pairs["rho_differences"][0] == pytest.approx(expected, abs=1e-12)
+    i, j = np.triu_indices(12, 1)
+    assert pairs["rho"][0] == pytest.approx(stats.spearmanr(x[j] - x[i], q[j] - q[i]).statistic, abs=1e-12)
 
 
 def test_two_curves_that_only_grow_agree_in_levels_alone():

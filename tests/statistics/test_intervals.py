@@ -86,6 +86,16 @@ def test_residual_interval_is_the_exact_chi_squared_one():
     assert residual["variance_upper"] == pytest.approx(residual["variance"] * upper**2, rel=5e-3)
 
 
+def test_levels_that_agree_by_chance_have_a_note_and_no_claim():
+    data = crossed(2, 12)
+    data["y"] -= data.groupby("run")["y"].transform("mean")
+    table = crossed_shares(data, "y").set_index("component")
+    assert table.loc["run", "variance_upper"] == 0
+    assert "does not show that their variance is small" in table.loc["run", "note"]
+    assert (table["note"].drop("run") == "").all()
+    assert (crossed_shares(crossed(4, 12), "y")["note"] == "").all()
+
+
 def test_the_seed_decides_the_draws_and_the_global_state_is_left_alone():
     data = crossed(3, 10)
     state = np.random.get_state()[1].copy()  # noqa: NPY002 - read only, to see that nothing changed it

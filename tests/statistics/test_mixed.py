@@ -1,9 +1,12 @@
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy import optimize, stats
 
@@ -247,6 +250,68 @@ def test_functions_in_a_formula_are_columns_made_beforehand(balanced):
     assert one.llf == pytest.approx(two.llf, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("side", "column"),
+    [
+        ("y - x", lambda d: d["y"] - d["x"]),
+        ("(y - x)", lambda d: d["y"] - d["x"]),
+        ("scale(y) - x", lambda d: (d["y"] - d["y"].mean()) / d["y"].std(ddof=0) - d["x"]),
+        ("y**2", lambda d: d["y"] ** 2),
+        ("y^2 + 1", lambda d: d["y"] ** 2 + 1),
+        ("y/x", lambda d: d["y"] / d["x"]),
+        ("y*x - small", lambda d: d["y"] * d["x"] - d["small"].astype(int)),
+        ("y > 5", lambda d: (d["y"] > 5).astype(float)),
+    ],
+)
+def test_the_left_side_is_arithmetic(balanced, side, column):
+    data = balanced.assign(small=np.arange(len(balanced), dtype="int8"))
+    one = mixed.fit(f"{side} ~ x + (1 | run)", data)
+    two = mixed.fit("column ~ x + (1 | run)", data.assign(column=column(data)))
+    assert one.llf == pytest.approx(two.llf, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("run id", "run"), ("a:b", "run"), ("chrF++", "x"), ("BLEU-4", "x"), ("y (raw)", "y")]
+)
+def test_names_in_backticks(balanced, name, place):
+    formula = (
+        WITH_PREDICTOR.replace(place, f"`{name}`") if place != "x" else f"y ~ 1 + `{name}` + (1 | run) + (1 | sentence)"
+    )
+    fit = mixed.fit(formula, balanced.rename(columns={place: name}))
+    assert fit.llf == pytest.approx(mixed.fit(WITH_PREDICTOR, balanced).llf, abs=1e-9)
+    assert name in [*fit.names, *fit.levels, fit.design.formula.outcome.columns[0]]
+
+
+def test_a_boolean_outcome_is_0_and_1(balanced):
+    data = balanced.assign(high=balanced["y"] > 5)
+    one, two = (mixed.fit(CROSSED, data.assign(y=data["high"].astype(kind))) for kind in (bool, float))
+    assert one.llf == two.llf
+
+
+@pytest.mark.parametrize("copied", [lambda fit: pickle.loads(pickle.dumps(fit)), copy.deepcopy])
+@pytest.mark.parametrize("part", ["x", "scale(x) + C(step)", "bs(x, df=4)*step", "S(step):x", "np.log(x + 20)"])
+def test_a_copy_of_a_fit_is_the_fit(balanced, copied, part):
+    data = balanced.assign(step=np.arange(len(balanced)) % 3)
+    fit = mixed.fit(f"y ~ {part} + (x | run)", data)
+    other = copied(fit)
+    np.testing.assert_array_equal(other.predict(data.head(3)), fit.predict(data.head(3)))
+    pd.testing.assert_frame_equal(other.vcomp, fit.vcomp)
+
+
+def test_a_predictor_of_few_runs_without_variance_comes_with_the_test_of_means():
+    data = simulate(runs=4, sentences=30, seed=3)
+    data["y"] -= data.groupby("run")["y"].transform("mean")
+    data["size"] = data["run"].str[1:].astype(int) % 2
+    words = " ".join(mixed.fit("y ~ size + x + (1 | run)", data).summary().split())
+    assert "size is constant within each run" in words
+    assert "data.groupby(['run']).mean(numeric_only=True)" in words
+    for formula, rows in (
+        ("y ~ x + (1 | run)", data),
+        ("y ~ size + (1 | run)", simulate(runs=6).assign(size=1.0 * data["size"])),
+    ):
+        assert "constant within" not in mixed.fit(formula, rows.dropna()).summary()
+
+
 def test_three_crossed_factors(balanced):
     data = balanced.assign(language=balanced["sentence"].str[-1])
     fit = mixed.fit("y ~ 1 + (1 | run) + (1 | sentence) + (1 | language)", data)
@@ -363,6 +428,10 @@ def test_imports_neither_models_nor_statsmodels():
 # Bad input
 
 
+def dictionary():
+    return pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -381,7 +450,19 @@ def test_imports_neither_models_nor_statsmodels():
         (lambda d: d.iloc[:100].assign(y=lambda d: d["run"].str[1:].astype(int) * 1.5 - 0.1 * d["x"]), "no residual"),
         (lambda d: d.assign(y=d["run"].str[1:].astype(float) + d["sentence"].str[1:].astype(float)), "no residual"),
         (lambda d: pd.concat([d, d[["x"]]], axis=1), "2 columns named 'x'"),
-        (lambda d: d.to_numpy(), "a pandas DataFrame"),
+        (lambda d: d.to_numpy(), "data is a numpy.ndarray; a pandas DataFrame"),
+        (lambda d: d.assign(x=d["x"] + 1j), "'x' holds complex128"),
+        (lambda d: d.assign(run=pd.factorize(d["run"])[0] + 1j), "'run' holds complex128"),
+        (lambda d: d.assign(y=d["y"] + 1j), "'y' holds complex128"),
+        (
+            lambda d: d.assign(x=pd.to_datetime(d["x"], unit="D")),
+            r"'x' holds datetime64.*not numbers, text or categories",
+        ),
+        (lambda d: d.assign(x=pd.to_timedelta(d["x"], unit="D")), "'x' holds timedelta64"),
+        (lambda d: d.assign(x=d["x"].astype(object)), "'x' holds object of float"),
+        (lambda d: d.assign(x=pd.period_range("2020", periods=len(d), freq="D")), "'x' holds period"),
+        (lambda d: d.assign(x=d["run"].astype("category").astype(dictionary())), "'x' holds dictionary"),
+        (lambda d: d.assign(run=[[n % 3] for n in range(len(d))]), "'run' holds object.*cannot be sorted"),
         (lambda d: d.assign(sentence="s0"), "the group 'sentence' has one level"),
         (lambda d: d.rename(columns={"sentence": "sentences"}), "no column 'sentence'. Did you mean 'sentences'"),
         (lambda d: d.assign(y=d["y"].astype(str)), "'y' holds .*, not numbers"),
@@ -406,6 +487,14 @@ def test_data_that_cannot_be_fitted(balanced, change, message):
         ("y ~ offset(x) + (1 | run)", r"offset\(\) is not fitted"),
         ("y ~ nothing(x) + (1 | run)", "cannot be computed from the data"),
         ("y ~ 0 + (1 | run)", "leaves no column"),
+        ("y ~ Intercept + (1 | run)", "a predictor named 'Intercept' cannot be told"),
+        ("y ~ x + (Intercept | run)", "a predictor named 'Intercept' cannot be told"),
+        ("y ~ x + (1 | Residual)", "a group named 'Residual' cannot be told"),
+        ("y ~ x + (1 | `run:kind`) + (1 | run:kind)", "two groups would be named 'run:kind'"),
+        ("y ~ kind + `kind[b]` + (1 | run)", r"two parameters would be named 'kind\[b\]'"),
+        ("C(kind) ~ x + (1 | run)", "one column of numbers is wanted"),
+        ("poly(x, 2) ~ kind + (1 | run)", "one column of numbers is wanted"),
+        ("kind - x ~ x + (1 | run)", "'kind' holds .*, not numbers"),
         ("kind ~ x + (1 | run)", "'kind' holds .*, not numbers"),
         ("log(below) ~ x + (1 | run)", r"'log\(below\)' is no finite number"),
     ],
@@ -414,6 +503,8 @@ def test_formulas_that_these_data_cannot_carry(balanced, formula, message):
     data = balanced.assign(twice=2 * balanced["x"] + 1, level=balanced["run"].str[1:].astype(float))
     data["below"] = np.arange(len(data)) - 2.0
     data["kind"] = np.where(data.index % 2, "b", "a")
+    data["Intercept"], data["Residual"], data["run:kind"] = data["x"], data["run"], data["sentence"]
+    data["kind[b]"] = data["x"]
     with pytest.raises(InputError, match=message):
         mixed.fit(formula, data)
 

@@ -138,6 +138,10 @@ def test_far_out_the_noncentrality_goes_over_into_its_limit():
         (lambda d: d.assign(length=np.nan), {"covariate": "length"}, "'length' is missing"),
         (lambda d: d, {"covariate": "lenght"}, "Did you mean 'length'"),
         (lambda d: d, {"draws": 10}, "too few"),
+        (lambda d: d, {"draws": "10000"}, "no whole number"),
+        (lambda d: d, {"level": "0.95"}, "strictly between 0 and 1"),
+        (lambda d: d.assign(y=1.7 * d["run"] + d["sentence"] ** 2), {}, "give the outcome exactly"),
+        (lambda d: d.assign(y=d.groupby(["run", "sentence"])["y"].transform("mean")), {}, "give the outcome exactly"),
         (lambda d: d, {"level": 95}, "strictly between 0 and 1"),
     ],
 )

@@ -40,3 +40,12 @@ def test_a_covariate_that_makes_the_sentences_differ_explains_it_and_another_doe
     assert by_length["lower"] < 2 < by_length["upper"]
     assert abs(by_other["explained"]) < 0.1
     assert by_other["lower"] < 0 < by_other["upper"]
+
+
+def test_a_category_of_several_levels_has_no_single_slope():
+    data = crossed(4, 20).assign(kind=lambda d: d["sentence"].map(lambda s: "pqr"[s % 3]))
+    with pytest.raises(InputError, match=r"makes the parameters \['kind\[q\]', 'kind\[r\]'\]"):
+        with_covariate(data, "y", "kind")
+    two = data.assign(kind=data["kind"] == "p", label=np.where(data["kind"] == "p", "yes", "no"))
+    one, other = (with_covariate(two, "y", name) for name in ("kind", "label"))
+    assert one["slope"] == pytest.approx(other["slope"], rel=1e-6)

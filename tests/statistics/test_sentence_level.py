@@ -71,6 +71,22 @@ def test_rescaling_each_checkpoint_changes_pooled_only():
     assert one["rho_pooled"] != pytest.approx(two["rho_pooled"], abs=0.05)
 
 
+def test_equal_means_are_tied_whatever_order_they_were_added_in():
+    x = np.array([[1, 2, 3, 6], [3, 6, 1, 2], [5, 1, 9, 0], [7, 8, 3, 1], [9, 9, 1, 2]])  # two means of 3
+    q = np.array([[2, 3, 5, 1], [8, 8, 1, 3], [4, 2, 2, 3], [9, 9, 7, 1], [1, 5, 9, 8]])
+    data = items(0, 0, checkpoints=5, sentences=4).assign(importance=x.ravel() / 10, comet=q.ravel() / 10)
+    expected = stats.spearmanr(x.sum(axis=1), q.sum(axis=1)).statistic
+    assert correlate(data)["rho_between"][0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_is_missing_between_checkpoints_is_said():
+    row = correlate(items(1, 0.5, checkpoints=2)).iloc[0]
+    assert np.isnan(row["rho_between"])
+    assert "rho_between: " in row["note"]
+    assert "fewer than 4 checkpoints (2)" in row["note"]
+    assert correlate(items(1, 0.5))["note"][0] == ""
+
+
 def test_undefined_checkpoints_are_counted():
     data = items(1, 0.5)
     data.loc[data["checkpoint"] == 2, "importance"] = 0.3

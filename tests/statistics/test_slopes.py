@@ -114,7 +114,37 @@ def test_leaving_a_run_out_is_fitting_the_others_anew():
     np.testing.assert_allclose(again["estimate"], 2 * table["estimate"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "formula",
+    ["C(run)*x", "x*run", "x + C(run) + x:C(run)", "T(run, 'r2')*x", "S(run)*x", "run + S(run):x", "0 + run + run:x"],
+)
+def test_the_slope_of_a_level_is_what_the_formula_makes_it(formula):
+    """All of these are one model: a slope is read by what its parameters mean, not by their names."""
+    data = crossed((0.2, 0.9, -0.4))
+    right = slopes.each_level(mixed.fit(FORMULA, data), "x")
+    fit = mixed.fit(f"y ~ {formula} + (1 | sentence)", data)
+    found = slopes.each_level(fit, "x").set_index("run").loc[right["run"]].reset_index()
+    pd.testing.assert_frame_equal(found, right, rtol=1e-5)
+    pd.testing.assert_series_equal(
+        slopes.over_levels(fit, "x"), slopes.over_levels(mixed.fit(FORMULA, data), "x"), rtol=1e-5
+    )
+
+
 # --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("C(run)*x*sentence", "depends on something else too"),
+        ("C(run)*x + I(x**2)", "no slope of its own"),
+        ("C(run) + x", "no slope of 'x' for each level"),
+        ("C(run)*poly(x, 2)", "no slope of its own"),
+    ],
+)
+def test_a_slope_that_is_not_one_for_each_level(formula, words):
+    with pytest.raises(InputError, match=words):
+        slopes.each_level(mixed.fit(f"y ~ {formula} + (1 | sentence)", crossed(sentences=20)), "x")
 
 
 def test_a_fit_without_a_slope_for_each_run():
@@ -130,6 +160,7 @@ def test_a_fit_without_a_slope_for_each_run():
         ([1.0, 2.0], np.eye(3), {}, r"shape \(3, 3\)"),
         ([1.0, 2.0], -np.eye(2), {}, "no covariance matrix"),
         ([1.0, 2.0], np.eye(2), {"level": 2}, "strictly between"),
+        ([1.0, 2.0], [[1.0, 0.5], [0.1, 1.0]], {}, "symmetric"),
     ],
 )
 def test_refused(estimates, covariance, options, words):

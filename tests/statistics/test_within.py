@@ -65,6 +65,11 @@ def test_each_part_finds_its_own_slope():
     np.testing.assert_allclose(fit.params[PARTS], [3, 1, -2], atol=0.05)
 
 
+def test_one_name_is_one_group():
+    data = crossed()
+    pd.testing.assert_frame_equal(split_predictor(data, "x", by="term"), split_predictor(data, "x", by=["term"]))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from addends.errors import InputError
+from addends.statistics.intervals import check_level
 from addends.statistics.pairs import COEFFICIENTS, check_lags, partial, selections
 from addends.statistics.series import INDICATORS, aligned, is_constant
 
@@ -186,8 +187,7 @@ def _check(block_length, kind, replicates, level, coefficients, where: str) -> N
             raise InputError(f"{where}: {name}={value!r} is not a whole number of {least} or more.")
     if kind not in KINDS:
         raise InputError(f"{where}: kind={kind!r} is not one of {KINDS}.")
-    if not 0 < level < 1:
-        raise InputError(f"{where}: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    check_level(level, where)
     strangers = [name for name in coefficients if name not in COEFFICIENTS]
     if strangers or not len(coefficients) or isinstance(coefficients, str):
         raise InputError(f"{where}: coefficients={coefficients!r}: name some of {COEFFICIENTS}, in a list.")

@@ -20,8 +20,10 @@ def require_columns(data: pd.DataFrame, names: Iterable[str], where: str) -> Non
         If it is none, or a column is missing (the message offers the nearest name) or stands twice.
     """
     if not isinstance(data, pd.DataFrame):
+        kind = f"{type(data).__module__}.{type(data).__name__}"
+        convert = " Convert it, e.g. by its to_pandas()." if hasattr(data, "to_pandas") else ""
         raise InputError(
-            f"{where}: data is a {type(data).__name__}; a pandas DataFrame with one row an observation is wanted."
+            f"{where}: data is a {kind}; a pandas DataFrame with one row an observation is wanted.{convert}"
         )
     columns = list(data.columns)
     for name in names:
@@ -31,6 +33,23 @@ def require_columns(data: pd.DataFrame, names: Iterable[str], where: str) -> Non
             raise InputError(f"{where}: the data have no column {name!r}.{hint} Their columns are {columns}.")
         if columns.count(name) > 1:
             raise InputError(f"{where}: the data have {columns.count(name)} columns named {name!r}; keep one.")
+
+
+def names_of(given: str | Iterable[str], argument: str, where: str) -> list[str]:
+    """One name, or several, as a list.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or a name stands twice.
+    """
+    try:
+        names = [given] if isinstance(given, str) else list(given)
+    except TypeError as error:
+        raise InputError(f"{where}: {argument}={given!r} must be one name or a list of names.") from error
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: {argument}={names} names one of them twice; name each once.")
+    return names
 
 
 def numbers(data: pd.DataFrame, name: str, where: str) -> np.ndarray:

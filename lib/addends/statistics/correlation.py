@@ -14,6 +14,7 @@ from scipy import stats
 
 from addends.errors import InputError
 from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
+from addends.statistics.series import mid_ranks, whole
 
 FEWEST_CHECKPOINTS = 4
 
@@ -162,6 +163,8 @@ def with_quality_of_others(
 
 
 def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float, q_rounding: float) -> dict:
+    # Numbers with few decimals become whole, so that equal differences are equal.
+    x, q = whole(x, x_rounding), whole(q, q_rounding)
     result = {"rho": np.nan, "rho_differences": np.nan, "rho_partial": np.nan, "note": ""}
     if len(t) < FEWEST_CHECKPOINTS:
         return {**result, "note": f"{{indicator}} and {{quality}} are both there at {len(t)} checkpoint(s) only"}
@@ -177,7 +180,8 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
         f"{name} changes by a constant" for name, series, rounding in pairs if np.ptp(np.diff(series)) <= 2 * rounding
     ]
     if not notes:
-        result["rho_differences"] = stats.spearmanr(np.diff(x), np.diff(q)).statistic
+        changes = [mid_ranks(np.diff(series), series) for _, series, _ in pairs]
+        result["rho_differences"] = np.corrcoef(*changes)[0, 1]
     with_step = [stats.spearmanr(series, t).statistic for _, series, _ in pairs]
     ordered = [abs(rho) > 1 - 1e-12 for rho in with_step]
     notes += [f"{name} is monotone in the step" for (name, *_), is_so in zip(pairs, ordered, strict=True) if is_so]

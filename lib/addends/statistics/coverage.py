@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 from addends.errors import InputError
 from addends.runs.tables import write_parquet
-from addends.statistics.intervals import pivotal_quantities
+from addends.statistics.intervals import check_level, pivotal_quantities
 from addends.statistics.profiled_squares import profile_limits
 
 METHODS = ("REML profile", "generalised", "percentile bootstrap over runs")
@@ -171,8 +171,7 @@ def coverage(
     ----------
     Weerahandi (1993), Journal of the American Statistical Association 88, 899-905 (generalised intervals).
     """
-    if not 0 < level < 1:
-        raise InputError(f"coverage: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    check_level(level, "coverage")
     for name, value, least in (("simulations", simulations, 1), ("draws", draws, 100)):
         if value < least:
             raise InputError(f"coverage: {name}={value!r} must be {least} or more.")

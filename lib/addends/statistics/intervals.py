@@ -6,6 +6,8 @@ confidence intervals: they keep their coverage at three runs, where a percentile
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -79,7 +81,8 @@ def crossed_shares(
         component; levels (their number; for the last rows the number of cells or of values); df; mean_square;
         variance (squared units of the outcome; a negative moment estimate is set to 0), variance_lower,
         variance_upper; share (of the sum of the variances; the shares sum to 1), share_lower, share_upper; boundary
-        (True where the moment estimate was negative: the variance may be 0, the interval says how large it may be).
+        (True where the moment estimate was negative: the variance may be 0, the interval says how large it may be); and
+        note, empty but where the levels agree so closely by chance that the interval is 0 to 0: it then says nothing.
 
     Raises
     ------
@@ -93,10 +96,8 @@ def crossed_shares(
     899-905. Burdick, R. K., Borror, C. M. and Montgomery, D. C. (2005). Design and Analysis of Gauge R&R Studies,
     SIAM, chapter 3 (the two-factor crossed random model).
     """
-    if not 0 < level < 1:
-        raise InputError(f"crossed_shares: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
-    if draws < 1_000:
-        raise InputError(f"crossed_shares: draws={draws!r} is too few for the tails of an interval; give 1000 or more.")
+    check_level(level, "crossed_shares")
+    check_draws(draws, "crossed_shares")
     cells = balanced_cells(data, outcome, row, column, replicate, f"crossed_shares({outcome!r})")
     names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
 
@@ -120,8 +121,33 @@ def crossed_shares(
             "share_lower": share_lower,
             "share_upper": share_upper,
             "boundary": moments < 0,
+            "note": [agreement_note(name, upper) for name, upper in zip(names, variance_upper, strict=True)],
         }
     )
+
+
+def agreement_note(name: str, upper: float) -> str:
+    """How the interval from 0 to 0 of a variance is to be read; empty for any other."""
+    if upper > 0:
+        return ""
+    return (
+        f"the levels of {name} agree more closely than the residual lets expect, as few levels may by chance; the "
+        "interval from 0 to 0 does not show that their variance is small: more levels can tell"
+    )
+
+
+def check_level(level: float, where: str) -> None:
+    """Refuse a level of an interval that is no number between 0 and 1."""
+    if isinstance(level, bool | np.bool_) or not isinstance(level, Real) or not 0 < level < 1:
+        raise InputError(f"{where}: level={level!r} must be a number and lie strictly between 0 and 1, e.g. 0.95.")
+
+
+def check_draws(draws: int, where: str) -> None:
+    """Refuse a number of draws that is none, or too small."""
+    if isinstance(draws, bool | np.bool_) or not isinstance(draws, Integral) or draws < 1_000:
+        raise InputError(
+            f"{where}: draws={draws!r} is too few for the tails of an interval, or no whole number; give 1000 or more."
+        )
 
 
 def pivotal_quantities(
@@ -176,8 +202,7 @@ def sd_multipliers(levels: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, 
     df = np.asarray(levels) - 1
     if (df < 1).any():
         raise InputError(f"sd_multipliers: levels={levels!r}: a standard deviation needs at least 2 levels.")
-    if not 0 < level < 1:
-        raise InputError(f"sd_multipliers: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    check_level(level, "sd_multipliers")
     return np.sqrt(df / stats.chi2.ppf((1 + level) / 2, df)), np.sqrt(df / stats.chi2.ppf((1 - level) / 2, df))
 
 

@@ -39,10 +39,26 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     ----------
     formula : str
         As in lme4, e.g. ``"chrf ~ importance + (importance | run) + (1 | sentence)"``; ``(x || run)`` for an
-        uncorrelated slope, ``(1 | run:sentence)`` for an interaction, ``(1 | language/sentence)`` for nesting. Fixed
-        terms as formulae reads them: numbers, categories, ``C()``, ``a:b``, ``a*b``, ``scale()``, ``log()``.
+        uncorrelated slope, ``(1 | run:sentence)`` for an interaction, ``(1 | language/sentence)`` for nesting. Names
+        that are no plain words stand in backticks. Everything written is used, or refused with its place.
         Intercepts of one many-level factor and of one interaction nested in it cost next to nothing; the other random
         terms are for few levels (2,000 effects in all).
+
+        Left side: arithmetic on columns (``y - x``, ``log(y)``). A Boolean outcome is fitted as 0 and 1, as lme4 does.
+
+        Terms: ``a + b``, ``a:b``, ``a*b``, ``a/b``, ``a %in% b``, ``(a + b + c)^2`` (or ``**``), ``- a``, ``0 +``, by
+        the rules of R. ``x^2`` is x itself, with a warning; the square is ``I(x^2)``.
+
+        Functions: ``I()`` holds arithmetic (``I(x**2)``, ``I(x > 3)``, ``I(np.pi*x)``); log, log2, log10, log1p, exp,
+        sqrt, abs, sin and others row by row; ``np.mean(x)`` and its like of the whole column of the fit.
+        ``scale(x)`` divides by the standard deviation with n, where R's has n - 1. ``center(x)`` subtracts the mean.
+        ``bs(x, df=4)`` is a B-spline basis centred over the rows; it differs from R's, spans the same with the
+        intercept, and so has other coefficients and the same fitted values. ``poly(x, 2)``, ``cr(x, df=4)``.
+
+        Categories: text and pandas categories as they are, numbers by ``C(g)``. The first level is the base: the first
+        category of a pandas Categorical, ordered or not, and the smallest of all else. ``C(g, levels=['b', 'a'])`` and
+        ``T(g, 'b')`` choose the base; ``C(g, Sum)`` and ``S(g)`` have effects that sum to 0, the last level left out.
+        Ordered categories get the same differences from the base, not R's polynomials.
     data : DataFrame
         One row an observation; no missing values in the columns used.
     reml : bool
@@ -79,7 +95,7 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
         nothing_left = np.abs(best.theta).max() > UNBOUNDED or not np.isfinite(best.deviance)
     if nothing_left:
         raise InputError(
-            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome!r} exactly, so "
-            "that there is no residual to hold variances against. Is the outcome one of them in other words?"
+            f"formula={formula!r}: the grouping factors and predictors give {arrays.formula.outcome.text!r} exactly, "
+            "so that there is no residual to hold variances against. Is the outcome one of them in other words?"
         )
     return MixedFit(formula, bool(reml), arrays, scaling, likelihood, best)

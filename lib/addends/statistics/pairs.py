@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm.auto import tqdm
 
 from addends.errors import InputError
-from addends.statistics.series import INDICATORS, Series, aligned, is_constant
+from addends.statistics.series import INDICATORS, Series, aligned, is_constant, mid_ranks
 
 COEFFICIENTS = ("rho", "rho_late", "rho_short_lag", "rho_late_short_lag", "rho_differences", "rho_partial")
 
@@ -169,7 +168,7 @@ def unit_ranks(i: np.ndarray, j: np.ndarray, values: np.ndarray, rounding: float
     change = values[j] - values[i]
     if len(change) < 3 or np.ptp(change) <= 2 * rounding * np.abs(values).max():
         return None
-    ranks = stats.rankdata(change)
+    ranks = mid_ranks(change, values)
     ranks -= ranks.mean()
     return ranks / np.linalg.norm(ranks)
 

@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from addends.errors import InputError
 from addends.statistics.columns import numbers, require_columns
-from addends.statistics.intervals import balanced_cells
+from addends.statistics.intervals import agreement_note, balanced_cells, check_draws, check_level
 
 _ROWS = ("these", "any")
 
@@ -78,13 +78,15 @@ def replicated_shares(
         One row a component: ``row``, ``column``, ``replicate``, "row:column", "row:replicate" (with their names) and
         "residual"; component; levels; df; mean_square; variance (squared units of the outcome; a negative estimate is
         set to 0), variance_lower, variance_upper; share (of the sum of the variances; sums to 1), share_lower,
-        share_upper; boundary (the estimate was negative: the interval says how large the variance may be).
+        share_upper; boundary (the estimate was negative: the interval says how large the variance may be); note (how an
+        interval from 0 to 0 is to be read, else empty).
 
     Raises
     ------
     InputError
         As :func:`addends.statistics.intervals.crossed_shares`; or if ``rows`` is none of the allowed, or the covariate
-        is missing, infinite, constant, or not one number for each level of ``column``.
+        is missing, infinite, constant, or not one number for each level of ``column``; or if the factors and their
+        pairs give the outcome exactly, so that no residual is left.
 
     References
     ----------
@@ -94,13 +96,16 @@ def replicated_shares(
     where = f"replicated_shares({outcome!r})"
     if rows not in _ROWS:
         raise InputError(f"{where}: rows={rows!r} is none of {_ROWS}.")
-    if not 0 < level < 1:
-        raise InputError(f"{where}: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
-    if draws < 1_000:
-        raise InputError(f"{where}: draws={draws!r} is too few for the tails of an interval; give 1000 or more.")
+    check_level(level, where)
+    check_draws(draws, where)
     cells = balanced_cells(data, outcome, row, column, replicate, where)
     x = None if covariate is None else _covariate(data, covariate, column, where)
     df, squares = _mean_squares(cells, x)
+    if squares[5] <= 1e-20 * squares.max():
+        raise InputError(
+            f"{where}: {row}, {column}, {replicate} and their pairs give the outcome exactly: there is no residual to "
+            "hold variances against. Are the replicates copies of each other, or is the outcome made of these factors?"
+        )
     weights = _weights(*cells.shape)
 
     generator = np.random.default_rng(seed)
@@ -122,9 +127,10 @@ def replicated_shares(
     variance_limits = np.quantile(pivots, tails, axis=0)
     share_limits = np.quantile(pivots / pivots.sum(axis=1, keepdims=True), tails, axis=0)
     r, s, k = cells.shape
+    components = [row, column, replicate, f"{row}:{column}", f"{row}:{replicate}", "residual"]
     return pd.DataFrame(
         {
-            "component": [row, column, replicate, f"{row}:{column}", f"{row}:{replicate}", "residual"],
+            "component": components,
             "levels": [r, s, k, r * s, r * k, r * s * k],
             "df": df,
             "mean_square": squares,
@@ -135,6 +141,7 @@ def replicated_shares(
             "share_lower": share_limits[0],
             "share_upper": share_limits[1],
             "boundary": moments < 0,
+            "note": [agreement_note(name, upper) for name, upper in zip(components, variance_limits[1], strict=True)],
         }
     )
 

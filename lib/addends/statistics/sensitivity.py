@@ -64,13 +64,19 @@ def with_covariate(data: pd.DataFrame, outcome: str, covariate: str) -> pd.Serie
     Raises
     ------
     InputError
-        As `mixed.fit`.
+        As `mixed.fit`; or if the covariate makes more than one parameter, as a category does.
     """
     without = mixed.fit(f"{outcome} ~ 1 + (1 | run) + (1 | sentence)", data)
     fit = mixed.fit(f"{outcome} ~ {covariate} + (1 | run) + (1 | sentence)", data)
+    if len(fit.names) != 2 or fit.names[0] != "Intercept":
+        raise InputError(
+            f"with_covariate: covariate={covariate!r} makes the parameters {fit.names[1:]}; one number of the sentence "
+            "is wanted, whose slope it is. Compare the two models of a category by mixed.fit."
+        )
+    name = fit.names[1]
     before, after = (each.vcomp.set_index("group")["variance"]["sentence"] for each in (without, fit))
-    bounds = fit.conf_int().loc[covariate]
+    bounds = fit.conf_int().loc[name]
     explained = 1 - after / before if before else float("nan")
     return pd.Series(
-        {"slope": fit.params[covariate], "lower": bounds["lower"], "upper": bounds["upper"], "explained": explained}
+        {"slope": fit.params[name], "lower": bounds["lower"], "upper": bounds["upper"], "explained": explained}
     )

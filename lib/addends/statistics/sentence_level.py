@@ -10,7 +10,7 @@ from scipy import stats
 
 from addends.errors import InputError
 from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
-from addends.statistics.series import is_constant
+from addends.statistics.series import is_constant, whole
 
 FEWEST_SENTENCES = 4
 
@@ -44,7 +44,8 @@ def over_sentences(
     DataFrame
         One row a group: ``by``, rho_pooled, rho_within, rho_between, smallest and largest (of the r_k), checkpoints
         (K), sentences (items used), missing, note. A coefficient that is undefined is missing, never 0; ``note`` counts
-        the checkpoints where either of the two is constant or has fewer than 4 sentences.
+        the checkpoints where either of the two is constant or has fewer than 4 sentences, and says why rho_pooled or
+        rho_between is missing (fewer than 4 checkpoints, say).
 
     Raises
     ------
@@ -87,21 +88,32 @@ def over_sentences(
 
 
 def _coefficients(checkpoint: np.ndarray, x: np.ndarray, q: np.ndarray, rounding: list[float]) -> dict:
+    # Numbers with few decimals become whole, so that equal means are equal.
+    x, q = whole(x, rounding[0]), whole(q, rounding[1])
     steps, place = np.unique(checkpoint, return_inverse=True)
     within = np.array([_rho(x[place == k], q[place == k], rounding) for k in range(len(steps))])
     defined = within[~np.isnan(within)]
     sizes = np.bincount(place, minlength=len(steps))
     means = [np.bincount(place, values, len(steps)) / np.maximum(sizes, 1) for values in (x, q)]
     left_out = len(steps) - len(defined)
+    pooled, between = _rho(x, q, rounding), _rho(*means, rounding)
+    notes = [f"undefined within {left_out} of {len(steps)} checkpoints"] if left_out else []
+    if np.isnan(pooled):
+        notes.append(f"rho_pooled: a side is constant, or fewer than {FEWEST_SENTENCES} items ({len(x)})")
+    if np.isnan(between):
+        notes.append(
+            f"rho_between: a side has the same mean at every checkpoint, or fewer than {FEWEST_SENTENCES} checkpoints "
+            f"({len(steps)})"
+        )
     return {
-        "rho_pooled": _rho(x, q, rounding),
+        "rho_pooled": pooled,
         "rho_within": defined.mean() if len(defined) else np.nan,
-        "rho_between": _rho(*means, rounding),
+        "rho_between": between,
         "smallest": defined.min() if len(defined) else np.nan,
         "largest": defined.max() if len(defined) else np.nan,
         "checkpoints": len(defined),
         "sentences": len(x),
-        "note": f"undefined within {left_out} of {len(steps)} checkpoints" if left_out else "",
+        "note": "; ".join(notes),
     }
 
 

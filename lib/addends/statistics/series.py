@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from addends.errors import InputError
 from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
@@ -85,8 +86,8 @@ def aligned(
                 series = Series(
                     names | {"indicator": indicator, "metric": metric},
                     t[both],
-                    _whole(x[both], x_roundings[indicator]),
-                    _whole(q[both], q_rounding),
+                    whole(x[both], x_roundings[indicator]),
+                    whole(q[both], q_rounding),
                     x_roundings[indicator],
                     q_rounding,
                     int((~both).sum()),
@@ -135,7 +136,18 @@ def checked(data: pd.DataFrame, key: list[str], values: list[str], where: str) -
     return columns
 
 
-def _whole(values: np.ndarray, rounding: float) -> np.ndarray:
+def mid_ranks(changes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mid-ranks of changes between ``values``; those that differ by the rounding of a subtraction alone are tied."""
+    if len(changes) == 0:
+        return changes
+    order = np.argsort(changes, kind="stable")
+    apart = np.diff(changes[order]) > 4 * np.finfo("float64").eps * np.abs(values).max()
+    place = np.empty(len(changes), dtype="int64")
+    place[order] = np.cumsum(np.append(0, apart))
+    return stats.rankdata(place)
+
+
+def whole(values: np.ndarray, rounding: float) -> np.ndarray:
     """The values as whole numbers of their last decimal, where they have at most four decimals; else unchanged."""
     for power in 10.0 ** np.arange(MOST_DECIMALS + 1):
         scaled = values * power

@@ -12,13 +12,27 @@ from tqdm.auto import tqdm
 
 from addends.errors import InputError
 from addends.statistics import mixed
-from addends.statistics.columns import require_columns
+from addends.statistics.columns import names_of, require_columns
+from addends.statistics.intervals import check_level
+from addends.statistics.linear_mixed import satterthwaite
+from addends.statistics.linear_mixed.expressions import expression
 from addends.statistics.linear_mixed.results import MixedFit
+from addends.statistics.linear_mixed.tokens import tokens
 from addends.statistics.sensitivity import each_left_out
 
 
 def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
     """The slopes of a model with one for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
+
+    However the formula says so: of ``C(run) * within`` they are the slope of the first level plus the differences.
+
+    Parameters
+    ----------
+    fit : MixedFit
+    slope : str
+        As it stands in the formula: a column, or ``scale(within)``.
+    factor : str
+        The column of the levels.
 
     Returns
     -------
@@ -28,20 +42,23 @@ def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the fit has no parameters ``C(factor)[level]:slope``.
+        If the fit has not one slope for each level, or the slope depends on something else too.
     """
-    names = _names(fit, slope, factor)
-    limits = fit.conf_int().loc[names.index]
-    table = pd.DataFrame({"estimate": fit.params, "se": fit.bse, "df": fit.df, "p": fit.pvalues}).loc[names.index]
-    return (
-        table.join(limits).assign(**{factor: names}).reset_index(drop=True)[[factor, *table.columns, *limits.columns]]
-    )
+    levels, contrasts = _contrasts(fit, slope, factor)
+    estimates = contrasts @ fit.params.to_numpy()
+    se = np.sqrt(np.einsum("lp,pq,lq->l", contrasts, fit.cov_params.to_numpy(), contrasts))
+    df = satterthwaite.degrees(fit, contrasts)[0]
+    half = stats.t.ppf(0.975, df) * se
+    p = 2 * stats.t.sf(np.abs(estimates / se), df)
+    values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
+    return pd.DataFrame({factor: levels} | values)
 
 
 def over_levels(fit: MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
     """What the slopes of `each_level` say of other levels: see `heterogeneity`, whose estimates they are."""
-    names = _names(fit, slope, factor).index
-    return heterogeneity(fit.params[names], fit.cov_params.loc[names, names], level)
+    _, contrasts = _contrasts(fit, slope, factor)
+    covariance = contrasts @ fit.cov_params.to_numpy() @ contrasts.T
+    return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2, level)
 
 
 def heterogeneity(estimates: ArrayLike, covariance: ArrayLike, level: float = 0.95) -> pd.Series:
@@ -82,10 +99,14 @@ def heterogeneity(estimates: ArrayLike, covariance: ArrayLike, level: float = 0.
     b, v = np.asarray(estimates, dtype=float), np.asarray(covariance, dtype=float)
     if b.ndim != 1 or len(b) < 2 or not np.isfinite(b).all():
         raise InputError(f"heterogeneity: estimates={b!r}: two finite numbers or more are wanted, one a run.")
-    if v.shape != (len(b), len(b)) or not np.isfinite(v).all() or np.linalg.eigvalsh(v).min() <= 0:
-        raise InputError(f"heterogeneity: covariance of shape {v.shape} is no covariance matrix of {len(b)} estimates.")
-    if not 0 < level < 1:
-        raise InputError(f"heterogeneity: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
+    square = v.shape == (len(b), len(b)) and np.isfinite(v).all()
+    # Products of matrices are symmetric up to their rounding.
+    if not square or np.abs(v - v.T).max() > 1e-8 * np.abs(v).max() or np.linalg.eigvalsh(v).min() <= 0:
+        raise InputError(
+            f"heterogeneity: covariance of shape {v.shape} is no covariance matrix of {len(b)} estimates: square, "
+            "symmetric, all its variances positive."
+        )
+    check_level(level, "heterogeneity")
     df = len(b) - 1
 
     def q(variance: float) -> float:
@@ -128,7 +149,7 @@ def slopes_each(
     tuple of two DataFrame
         With the columns of ``by``: the slope of each level; and their mean and spread, one row a group.
     """
-    by = list(by)
+    by = names_of(by, "by", "slopes_each")
     require_columns(data, by, "slopes_each")
     each, over = [], []
     groups = data.groupby(by, sort=False, observed=True)
@@ -176,16 +197,40 @@ def leave_each_out(
     return pd.concat(tables, ignore_index=True)
 
 
-def _names(fit: MixedFit, slope: str, factor: str) -> pd.Series:
-    """The level of ``factor`` by the name of its slope's parameter, in either order of writing."""
-    found = {}
-    for name in fit.names:
-        for start, end in ((f"C({factor})[", f"]:{slope}"), (f"{slope}:C({factor})[", "]")):
-            if name.startswith(start) and name.endswith(end):
-                found[name] = name[len(start) : -len(end)]
-    if len(found) < 2:
+def _contrasts(fit: MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
+    """The levels of ``factor``, and by which weights of the parameters each one's slope is made, (level, parameter)."""
+    where = f"The fit of {fit.formula!r}"
+    slope = expression(tokens(slope, where)[:-1], where).text
+    fixed, at, levels, parts = fit.design.fixed, 0, None, []
+    for block in fixed.blocks:
+        here = slice(at, at + len(block.names))
+        at = here.stop
+        others = [(name, coding) for name, coding in zip(block.factors, block.codings, strict=True) if name != slope]
+        if len(others) == len(block.factors):
+            uses = {column for name in block.factors for column in fixed.factors[name].read.columns}
+            if slope in uses:
+                raise InputError(f"{where} has {list(block.names)} too, so that {slope!r} has no slope of its own.")
+            continue
+        if any(coding is None or fixed.factors[name].read.columns != (factor,) for name, coding in others):
+            raise InputError(
+                f"{where} has {list(block.names)}: the slope of {slope!r} is not one for each level of {factor!r}, but "
+                "depends on something else too."
+            )
+        parts.append((here, others))
+        for name, _ in others:
+            levels = fixed.factors[name].levels
+    if levels is None:
         raise InputError(
-            f"The fit of {fit.formula!r} has no slope of {slope!r} for each level of {factor!r}: its parameters are "
-            f"{fit.names}. Write C({factor}) + C({factor}):{slope} in its formula, without {slope} alone."
+            f"{where} has no slope of {slope!r} for each level of {factor!r}: its parameters are {fit.names}. Write "
+            f"C({factor}) + C({factor}):{slope} in its formula."
         )
-    return pd.Series(found)
+    contrasts = np.zeros((len(levels), at))
+    for row, level in enumerate(levels):
+        for here, others in parts:
+            weights = np.ones(1)
+            for name, coding in others:
+                weights = np.kron(weights, coding[fixed.factors[name].levels.index(level)])
+            if len(weights) != here.stop - here.start:
+                raise InputError(f"{where}: {slope!r} makes several columns, and so has no single slope.")
+            contrasts[row, here] = weights
+    return [str(level) for level in levels], contrasts

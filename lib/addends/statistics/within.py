@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
-from addends.statistics.columns import listed, numbers, require_columns
+from addends.statistics.columns import listed, names_of, numbers, require_columns
 
 
 def split_predictor(
     data: pd.DataFrame,
     predictor: str,
-    by: Sequence[str] = (),
+    by: str | Sequence[str] = (),
     unit: str = "sentence",
     factor: str = "run",
     repeat: str = "checkpoint",
@@ -38,7 +38,7 @@ def split_predictor(
     data : DataFrame
         One row a unit, level of the factor and repetition (and group of ``by``).
     predictor : str
-    by : sequence of str
+    by : str or sequence of str
         Groups that are split apart, e.g. ["layer", "term"].
     unit, factor, repeat : str
 
@@ -54,7 +54,7 @@ def split_predictor(
         group is named), there are fewer than two levels of any of the three, or all units have the same mean.
     """
     where = f"split_predictor({predictor!r})"
-    by, factors = list(by), [unit, factor, repeat]
+    by, factors = names_of(by, "by", where), [unit, factor, repeat]
     require_columns(data, [predictor, *factors, *by], where)
     values = numbers(data, predictor, where)
     if not np.isfinite(values).all():

@@ -74,6 +74,49 @@ def test_the_statistic_in_closed_form(seed):
     assert mixed.compare(small, large)["statistic"] == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("other", ["scale(x)", "I(1000*x - 3)", "I(x/7)"])
+def test_units_of_the_fixed_part_do_not_count(data, other, reml):
+    """Restricted likelihoods of X and X T differ by log |det T|: the statistic is that of one fixed part."""
+    right = mixed.compare(*(mixed.fit(f"y ~ x {part} + (1 | run)", data, reml) for part in ("", "+ (1 | sentence)")))
+    for one, two in (("x", other), (other, "x")):
+        small, large = (
+            mixed.fit(f"y ~ {one} + (1 | run)", data, reml),
+            mixed.fit(f"y ~ {two} + (1|run) + (1|sentence)", data, reml),
+        )
+        found = mixed.compare(small, large)
+        assert found["statistic"] == pytest.approx(right["statistic"], abs=1e-6)
+        assert found["statistic"] == pytest.approx(2 * (found["llf_large"] - found["llf_small"]), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "d"),
+    [
+        ("(1 | run)", "(0 + kind | run)", 2),
+        ("(x | run)", "(I(2*x + 1) | run) + (1 | sentence)", 1),
+        ("(1 | run:kind)", "(1 | kind:run) + (1 | run)", 1),
+        ("(1 | run:kind)", "(1 | cell) + (1 | run)", 1),
+        ("(x || run)", "(x | run)", 1),
+    ],
+)
+def test_what_is_contained_in_other_words_is_nested(data, one, two, d):
+    data = data.assign(kind=np.where(data["sentence"] < "s006", "a", "b"))
+    data["cell"] = data["kind"] + data["run"]
+    found = mixed.compare(*(mixed.fit(f"y ~ x + {part}", data) for part in (one, two)))
+    assert found["df"] == d
+    assert found["statistic"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("(0 + kind | run)", "(x | run)"), ("(1 | run)", "(0 + x | run) + (1 | sentence)"), ("(1|run:kind)", "(1|run)")],
+)
+def test_what_is_not_contained_is_not_nested(data, one, two):
+    data = data.assign(kind=np.where(data["sentence"] < "s006", "a", "b"))
+    with pytest.raises(InputError, match="not nested"):
+        mixed.compare(*(mixed.fit(f"y ~ x + {part}", data) for part in (one, two)))
+
+
 def test_what_cannot_be_compared(data):
     base = mixed.fit(INTERCEPTS, data)
     pairs = [

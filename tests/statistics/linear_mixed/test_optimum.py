@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from addends.statistics.linear_mixed import moments, optimum
@@ -48,6 +49,7 @@ def test_converged_is_asked_of_the_likelihood(sloped, monkeypatch):
     assert best.converged
     # A search that stops early, and says nothing: an SD that is off by 1 % must be noticed.
     monkeypatch.setattr(optimum, "_search", lambda objective, start, fixed=None: start)
+    monkeypatch.setattr(optimum, "_search_whole", lambda objective, theta: theta)
     monkeypatch.setattr(optimum, "_polish", lambda objective, theta: theta)
     for number in range(4):
         off = best.theta * np.where(np.arange(4) == number, 1.01, 1)
@@ -86,6 +88,96 @@ def test_the_analysis_of_variance_is_the_start_and_the_end_of_a_balanced_search(
     likelihood, template = prepared("y ~ 1 + (1 | run) + (1 | sentence)", simulate(seed=1))
     start = template.vector(moments.start(likelihood.terms, likelihood.y - likelihood.y.mean()))
     np.testing.assert_allclose(maximise(likelihood, [np.ones(2)]).theta, start, rtol=1e-8)
+
+
+def few_runs(seed, slopes=1):
+    """Three to six runs with effects of any size, none among them, and at most a dozen rows each: hard likelihoods."""
+    generator = np.random.default_rng(seed)
+    runs, rows = generator.integers(3, 7), generator.integers(5, 14)
+    run = np.repeat(np.arange(runs), rows)
+    x = generator.normal(size=(len(run), slopes))
+    effects = generator.normal(size=(runs, 1 + slopes)) * generator.choice([0, 0.1, 0.3, 1], 1 + slopes)
+    y = effects[run, 0] + np.sum(effects[run, 1:] * x, axis=1) + generator.normal(size=len(run))
+    return pd.DataFrame({"run": run, "y": y} | {name: x[:, n] for n, name in enumerate("xz"[:slopes])})
+
+
+@pytest.mark.parametrize("seed", [40, 77, 1001, 1361, 2030])
+@pytest.mark.parametrize("reml", [True, False])
+def test_no_start_of_many_ends_higher(seed, reml):
+    likelihood, template = prepared("y ~ x + (x | run)", few_runs(seed), reml)
+    objective, generator = Objective(likelihood), np.random.default_rng(seed)
+    found = maximise(likelihood, [template.vector([np.eye(2)])])
+    assert found.converged
+    for _ in range(10):
+        start = optimum.triangle(generator.normal(size=(2, 2)) * generator.choice([0.03, 0.3, 1.0], (2, 1)))
+        other = optimum._search_whole(objective, template.vector([start]))
+        assert found.deviance <= objective(other) + 1e-7
+
+
+def sign_saddle():
+    """A singular covariance at which a triangle has no slope within its bounds, and the covariance itself has one."""
+    for seed in range(200):
+        likelihood, _ = prepared("y ~ x + (x | run)", few_runs(seed))
+        objective = Objective(likelihood)
+        face = optimum._search(objective, np.array([0.0, 1.0, 0.0]), np.array([True, False, True]))
+        for sign in (1, -1):
+            point = face * [1, sign, 1]
+            _, slope = objective.gradient(point)
+            if point[1] and slope[0] > 0.1 and abs(slope[1]) < 1e-5:
+                return objective, point
+    raise AssertionError("no saddle among these tables")
+
+
+def test_a_saddle_between_two_signs_is_no_minimum_and_is_left():
+    """At a first diagonal of 0 the sign below it is arbitrary: one points uphill, and the other downhill."""
+    objective, point = sign_saddle()
+    assert objective(point) == objective(point * [1, -1, 1])
+    assert not is_minimum(objective, point)
+    left = optimum._search_whole(objective, point)
+    assert objective(left) < objective(point) - 1e-4
+    assert maximise(objective.likelihood, [point]).deviance <= objective(left) + 1e-9
+
+
+def test_a_saddle_of_slope_zero_is_no_minimum():
+    """Two correlated effects of equal sizes halfway between two optima: the slope is zero and a curvature negative."""
+    likelihood, _ = prepared("y ~ x + (x | run)", few_runs(1361))
+    objective = Objective(likelihood)
+    points = [optimum._search_whole(objective, np.array(start)) for start in ([0.3, 0.9, 0.1], [0.3, -0.9, 0.1])]
+    best = min(points, key=objective)
+    assert is_minimum(objective, optimum._polish(objective, best))
+    nothing = np.zeros(3)  # all slopes are zero where all variances are
+    assert np.abs(objective.gradient(nothing)[1]).max() < 1e-9
+    assert not is_minimum(objective, nothing)
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_larger_model_is_never_worse_than_one_it_contains(seed):
+    data = few_runs(seed, slopes=2)
+
+    def deviance(formula):
+        likelihood, template = prepared(formula, data)
+        found = maximise(likelihood, [template.vector([np.eye(term.width) for term in likelihood.terms])])
+        assert found.converged
+        return found.deviance
+
+    whole = deviance("y ~ x + z + (x + z | run)")
+    for part in (
+        "(x + z || run)",
+        "(x | run) + (0 + z | run)",
+        "(x | run)",
+        "(z | run)",
+        "(0 + x + z | run)",
+        "(1 | run)",
+    ):
+        assert whole <= deviance(f"y ~ x + z + {part}") + 1e-8
+
+
+def test_a_triangle_has_the_covariance_of_its_factor():
+    factor = np.random.default_rng(0).normal(size=(3, 5))
+    found = optimum.triangle(factor)
+    np.testing.assert_allclose(found @ found.T, factor @ factor.T, atol=1e-14)
+    assert (np.triu(found, 1) == 0).all()
+    assert (np.diag(found) >= 0).all()
 
 
 def test_hessian_is_symmetric_and_that_of_the_deviance(sloped):

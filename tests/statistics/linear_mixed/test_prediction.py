@@ -43,6 +43,13 @@ def test_new_levels_get_the_average(fit, data):
             fit.predict(rows)
 
 
+def test_a_level_of_another_type_is_named_with_its_type(data):
+    numbered = data.assign(run=data["run"].str[1:].astype(int))
+    fit = mixed.fit("y ~ x + (1 | run)", numbered)
+    with pytest.raises(InputError, match=r"run 1 was not .* fit are int64 .* those given \w+ \(str, e.g. '1'\)"):
+        fit.predict(numbered.head(2).assign(run="1"))
+
+
 def test_r2_are_shares_of_the_total(data):
     fit = mixed.fit("y ~ x + (x | run) + (1 | sentence)", data)
     fixed = np.var(fit.predict(random=False), ddof=1)

@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize, stats
 
 from addends.errors import InputError
 from addends.statistics import mixed
 from addends.statistics.intervals import crossed_shares
-from addends.statistics.linear_mixed.held import sd_profile, share_profile
+from addends.statistics.linear_mixed.held import _minimise, sd_profile, share_profile
 from tests.statistics.simulated import dense_likelihood, simulate
 
 CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"
@@ -80,6 +81,28 @@ def test_an_sd_keeps_its_interval_when_predictors_and_outcome_change_units(unbal
     factor = np.where(before["term"] == "x", 1e9 / 20, 1e9)
     for column in ("estimate", "lower", "upper"):
         np.testing.assert_allclose(after[column], factor * before[column], rtol=1e-4)
+
+
+def test_limits_do_not_move_with_a_predictor_nor_with_the_order_of_questions():
+    """The SD of a slope is the same wherever its predictor is zero, and what was asked before changes no answer."""
+    generator = np.random.default_rng(13)
+    run = np.repeat(np.arange(4), 25)
+    x, effects = generator.normal(size=100), generator.normal(size=(4, 2)) * [0.2, 1.0]
+    y = effects[run, 0] + effects[run, 1] * x + generator.normal(size=100)
+    data = pd.DataFrame({"run": run, "x": x, "y": y})
+    fits = [mixed.fit("y ~ x + (x | run)", data.assign(x=x + shift)) for shift in (0, 20)]
+    limits = [fit.profile_intervals().set_index("term").loc["x", ["lower", "upper"]].astype(float) for fit in fits]
+    np.testing.assert_allclose(limits[1], limits[0], rtol=1e-4)
+    target = fits[0].optimum.deviance + stats.chi2.ppf(0.95, 1)
+    for limit in limits[0] / fits[0].scaling.unit:
+        profile = sd_profile(fits[0], (0, 1))  # asked nothing before
+        assert profile(limit) == pytest.approx(target, abs=1e-4)
+        for _ in range(8):  # searches from elsewhere find nothing lower
+            start = np.append(generator.normal(size=2), profile.starts[0][-1])
+            lowest = _minimise(
+                lambda point, h=limit, p=profile: p.objective(h, point), start, profile.lower, profile.zeros
+            )
+            assert lowest[0] >= target - 1e-4
 
 
 def test_balanced_crossings_get_generalised_intervals(unbalanced):

@@ -79,6 +79,14 @@ def test_a_group_that_cannot_be_fitted_is_a_row_with_its_reason(many):
         ({"by": []}, "names no column"),
         ({"by": ["run"]}, r"\['run'\] cannot be in by and in the formula"),
         ({"by": ["layer"], "jobs": 0}, "jobs=0"),
+        ({"by": ["layer"], "level": 2}, "level=2"),
+        ({"by": ["layer"], "level": "0.95"}, "level='0.95'"),
+        ({"by": ["layer"], "reml": "ML"}, "reml='ML'"),
+        ({"by": ["layer", "layer"]}, "names one of them twice"),
+        ({"by": ["p"]}, r"columns \['p'\] of its own"),
+        ({"by": ["sd run"]}, "of its own"),
+        ({"by": 3}, "one name or a list"),
+        ({"by": ["layer"], "parameters": "tokens"}, r"no group has the parameter\(s\) \['tokens'\]"),
         (
             {"by": ["layer"], "parameters": ["w"]},
             r"no group has the parameter\(s\) \['w'\]. no fixed parameter \['w'\]",
@@ -87,9 +95,24 @@ def test_a_group_that_cannot_be_fitted_is_a_row_with_its_reason(many):
     ],
 )
 def test_bad_input(many, arguments, message):
-    data = many.assign(gap=many["term"].where(many["layer"] == 1))
+    data = many.assign(gap=many["term"].where(many["layer"] == 1), p=1, **{"sd run": 1})
     with pytest.raises(InputError, match=message):
         fit_each(FORMULA, data, **arguments)
+
+
+def test_one_name_is_one_group_and_one_parameter(many):
+    one, two = (fit_each(FORMULA, many, by, parameters=names) for by, names in (("layer", "x"), (["layer"], ["x"])))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_parameter_means_the_same_in_every_group(many):
+    """ "kind[c]" is c minus the first level that is there: where that is another, the name does not say so."""
+    kinds = np.tile(["a", "b", "c"], len(many))[: len(many)]
+    data = many.assign(kind=np.where((many["layer"] == 2) & (kinds == "a"), "b", kinds))
+    with pytest.raises(InputError, match=r"first level of 'kind' is 'b' where \['layer'\] is 2, and 'a' where it is 1"):
+        fit_each("y ~ kind + (1 | run)", data, "layer")
+    table = fit_each("y ~ T(kind, 'b') + (1 | run)", data, "layer", parameters="T(kind, 'b')[c]")
+    assert table["estimate"].notna().all()
 
 
 def test_no_rows(many):

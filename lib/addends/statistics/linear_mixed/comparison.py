@@ -25,12 +25,15 @@ def compare(small: MixedFit, large: MixedFit) -> pd.Series:
     Parameters
     ----------
     small, large : MixedFit
-        Of the same rows; every term of ``small`` is in ``large``. By REML only if their fixed parts are the same.
+        Of the same rows; every term of ``small`` is in ``large``: its groups are the same levels, however named,
+        and its columns combinations of that term's. By REML only if their fixed parts span the same; where they do so
+        in other units (``x`` and ``scale(x)``), the restricted likelihood of ``small`` is taken in the units of
+        ``large``, from which it differs by a constant.
 
     Returns
     -------
     Series
-        statistic, df (d), p, distribution (in words), llf_small, llf_large.
+        statistic, df (d), p, distribution (in words), llf_small (in the units of ``large``), llf_large.
 
     Raises
     ------
@@ -65,7 +68,8 @@ def compare(small: MixedFit, large: MixedFit) -> pd.Series:
     grown = _grown(small, large, where)
     if d == 0:
         raise InputError(f"{where}: the two models have the same parameters; there is nothing to test.")
-    statistic = 2 * (large.llf - small.llf)
+    llf_small = small.llf + (_log_volume(small) - _log_volume(large) if small.reml else 0.0)
+    statistic = 2 * (large.llf - llf_small)
     if statistic < -1e-6 * max(1, abs(large.llf) * 1e-6):
         raise InputError(
             f"{where}: the larger model fits worse, by {-statistic:.3g}; one of them has not converged: {small!r}, "
@@ -85,7 +89,7 @@ def compare(small: MixedFit, large: MixedFit) -> pd.Series:
         words = f"chi-squared on {d} degrees of freedom, which is conservative: variances are tested at zero"
     values = {"statistic": statistic, "df": d, "p": float(p), "distribution": words}
     return pd.Series(
-        values | {"llf_small": small.llf, "llf_large": large.llf}, name=f"{small.formula} in {large.formula}"
+        values | {"llf_small": llf_small, "llf_large": large.llf}, name=f"{small.formula} in {large.formula}"
     )
 
 
@@ -97,31 +101,36 @@ def _spanned(inner: np.ndarray, outer: np.ndarray) -> bool:
     return bool((np.linalg.norm(left, axis=0) < 1e-8).all())
 
 
+def _log_volume(fit: MixedFit) -> float:
+    """log |det| of the triangle of the fixed part: restricted likelihoods of X and X T differ by log |det T|."""
+    return float(np.log(np.abs(np.diag(np.linalg.qr(fit.design.fixed.columns, mode="r")))).sum())
+
+
 def _grown(small: MixedFit, large: MixedFit, where: str) -> list[int]:
     """For each random term of the larger model that is more than the smaller one has: by how many effects.
 
-    Empty if the random parts are the same. A correlation more, with no effect more, counts as 0 effects.
+    Empty if the random parts are the same. A correlation more, with no effect more, counts as 0 effects. A term is
+    contained in one of the same levels whose columns span its own: with Z = Z_large T, its covariance is T Sigma T'.
     """
-    terms = [(effects.grouping, set(effects.names)) for effects in large.design.effects]
-    inside: dict[int, list[set]] = {number: [] for number in range(len(terms))}
+    inside: dict[int, list] = {number: [] for number in range(len(large.design.effects))}
     for effects in small.design.effects:
         homes = [
             number
-            for number, (grouping, names) in enumerate(terms)
-            if set(effects.names) <= names and _same(effects.grouping, grouping)
+            for number, other in enumerate(large.design.effects)
+            if _same(effects.grouping, other.grouping) and _spanned(effects.columns, other.columns)
         ]
         if not homes:
             raise InputError(
                 f"{where}: the random term of {effects.grouping.name} with {list(effects.names)} in the first has none "
                 "to be contained in, in the second: not nested."
             )
-        inside[homes[0]].append(set(effects.names))
-    return [
-        len(names) - sum(map(len, inside[number]))
-        for number, (_, names) in enumerate(terms)
-        if inside[number] != [names]
-    ]
+        narrowest = min(homes, key=lambda number: large.design.effects[number].columns.shape[1])
+        inside[narrowest].append(effects.columns.shape[1])
+    widths = [effects.columns.shape[1] for effects in large.design.effects]
+    return [width - sum(inside[number]) for number, width in enumerate(widths) if inside[number] != [width]]
 
 
 def _same(one, other) -> bool:
-    return one.factors == other.factors and np.array_equal(one.codes, other.codes)
+    """Do both group the rows alike, whatever their levels are called?"""
+    pairs = len(np.unique(one.codes * np.int64(len(other)) + other.codes))
+    return len(one) == len(other) == pairs

@@ -1,23 +1,17 @@
 """Formulas as lme4 users write them: ``outcome ~ fixed part + (slopes | group)``, read without any data.
 
-What stands before the bars is the fixed part, read by the library formulae: numbers, categories, interactions,
-``C()``, ``scale()``, ``log()``. Each bracket with a bar is a random term, read here, because formulae forgets which
-terms stood in one bracket, and so which of them are correlated.
+Everything that is written is used, or refused with the place where reading stopped. The left side is arithmetic on
+columns, as in R; the right side adds up terms (the module `terms`), whose factors are arithmetic again (`expressions`).
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from addends.errors import InputError
-
-_NAME = re.compile(r"[^\W\d][\w.]*")
-_ALLOWED = (
-    "Allowed: 'outcome ~ 1 + predictor + C(category) + first:second + (predictor | run) + (1 | sentence)'; random "
-    "terms as (1 | group), (predictor | group), (0 + predictor | group), (predictor || group), (1 | group:other) or "
-    "(1 | group/other)."
-)
+from addends.statistics.linear_mixed.expressions import Expression, expression
+from addends.statistics.linear_mixed.terms import ALLOWED, Bar, Reader, Term
+from addends.statistics.linear_mixed.tokens import tokens
 
 
 @dataclass(frozen=True)
@@ -27,16 +21,19 @@ class RandomTerm:
     Attributes
     ----------
     slopes : str
-        The left side of its bar, a formula of its own: "1", "importance" (with the intercept implied), "0 + tokens".
+        The left side of its bar: "1", "importance" (with the intercept implied), "0 + tokens".
     factors : tuple of str
         The columns whose combination is the group: ("run",), or ("run", "sentence") for run:sentence.
     independent : bool
         It comes from a double bar: its slope is uncorrelated with the group's intercept.
+    terms : tuple
+        What the slopes add up to; the intercept is ().
     """
 
     slopes: str
     factors: tuple[str, ...]
     independent: bool = False
+    terms: tuple[Term, ...] = field(default=((),), repr=False)
 
     @property
     def group(self) -> str:
@@ -45,11 +42,11 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula, read: the outcome, the fixed part (as text for formulae), the random terms in their order."""
+    """A formula, read: the outcome, the fixed terms (the intercept is ()), the random terms in their order."""
 
     text: str
-    outcome: str
-    fixed: str
+    outcome: Expression
+    fixed: tuple[Term, ...]
     random: tuple[RandomTerm, ...]
 
     @property
@@ -62,99 +59,67 @@ def parse(formula: str) -> Formula:
     """Read a formula such as ``"chrf ~ importance + (importance | run) + (1 | sentence)"``.
 
     The intercept is implied, in the fixed part and in each random term, as in R; ``0 +`` or ``- 1`` takes it out.
-    ``(x || g)`` is read as ``(1 | g) + (0 + x | g)``, and ``(1 | a/b)`` as ``(1 | a) + (1 | a:b)``.
+    ``(x || g)`` is read as ``(1 | g) + (0 + x | g)``, and ``(1 | a/b)`` as ``(1 | a) + (1 | a:b)``. Names that are no
+    plain words stand in backticks.
 
     Raises
     ------
     InputError
-        If the ``~`` is missing, brackets do not match, a random term is not in brackets, is not added, stands twice,
-        or groups by the outcome, or there is no random term.
+        If the ``~`` is missing, brackets do not match, something written has no meaning (the message names the place),
+        a function is not known, a random term is not in brackets, is not added, stands twice, or groups by the outcome,
+        or there is no random term.
     """
-    if not isinstance(formula, str) or formula.count("~") != 1:
-        raise InputError(f"formula={formula!r} needs exactly one '~', between the outcome and its terms. {_ALLOWED}")
+    if not isinstance(formula, str):
+        raise InputError(f"formula={formula!r} needs exactly one '~', between the outcome and its terms. {ALLOWED}")
     where = f"formula={formula!r}"
-    outcome, right = (side.strip() for side in formula.split("~"))
-    if not outcome:
-        raise InputError(f"{where}: the outcome is missing, before the '~'. {_ALLOWED}")
-    fixed, brackets = _split(right, where)
+    pieces = tokens(formula, where)
+    tildes = [number for number, token in enumerate(pieces) if token.text == "~"]
+    if len(tildes) != 1:
+        raise InputError(f"{where} needs exactly one '~', between the outcome and its terms. {ALLOWED}")
+    left, right = pieces[: tildes[0]], pieces[tildes[0] + 1 :]
+    if not left:
+        raise InputError(f"{where}: the outcome is missing, before the '~'. {ALLOWED}")
+    outcome = expression(left, where)
+    fixed, bars = Reader(right, formula, where).right_side()
     random: list[RandomTerm] = []
-    for bracket in brackets:
-        for term in _random_terms(bracket, where):
-            if outcome in term.factors:
-                raise InputError(f"{where}: {outcome!r} is the outcome and cannot be a grouping factor too.")
-            if any((term.slopes, term.group) == (other.slopes, other.group) for other in random):
+    for bar in bars:
+        for term in _random_terms(bar, where):
+            if outcome.is_column and outcome.text in term.factors:
+                raise InputError(f"{where}: {outcome.text!r} is the outcome and cannot be a grouping factor too.")
+            if any((term.terms, term.factors) == (other.terms, other.factors) for other in random):
                 raise InputError(f"{where}: ({term.slopes} | {term.group}) stands twice; write it once.")
             random.append(term)
     if not random:
-        raise InputError(
-            f"{where} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {_ALLOWED}"
-        )
+        raise InputError(f"{where} has no random term, so it is no mixed model; add one, e.g. '+ (1 | run)'. {ALLOWED}")
     return Formula(formula, outcome, fixed, tuple(random))
 
 
-def _split(right: str, where: str) -> tuple[str, list[str]]:
-    """The fixed part, and the inside of each bracket that holds a bar."""
-    summands, depth, sign = [["+", ""]], 0, "+"
-    for character in right:
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            break
-        if character in "+-" and depth == 0:
-            sign = character
-            if summands[-1][1].strip() or len(summands) > 1:
-                summands.append([sign, ""])
-            else:
-                summands[-1][0] = sign
-        else:
-            summands[-1][1] += character
-    if depth != 0:
-        raise InputError(f"{where}: its brackets do not match. {_ALLOWED}")
-    fixed, brackets = "", []
-    for sign, text in summands:
-        text = text.strip()
-        if not text:
-            raise InputError(f"{where}: a term is missing before, after or between its '+'. {_ALLOWED}")
-        if "|" not in text:
-            fixed += f" {sign} {text}"
-            continue
-        if not (text.startswith("(") and text.endswith(")") and text.count("(") == text.count(")")):
-            raise InputError(f"{where}: a random term stands in brackets, (1 | group). {_ALLOWED}")
-        if sign == "-" or _bar_depths(text) != {1}:
-            raise InputError(f"{where}: the random term {text!r} must be added, on its own, with '+'. {_ALLOWED}")
-        brackets.append(text[1:-1])
-    return fixed.strip().removeprefix("+ ") or "1", brackets
+def _random_terms(bar: Bar, where: str) -> list[RandomTerm]:
+    groups = _groups(bar, where)
+    if bar.bar == "|" or bar.terms == ((),):
+        return [RandomTerm(bar.text, factors, terms=bar.terms) for factors in groups]
+    pieces = [("1" if not term else "0 + " + ":".join(factor.text for factor in term), term) for term in bar.terms]
+    return [RandomTerm(text, factors, bool(term), (term,)) for factors in groups for text, term in pieces]
 
 
-def _bar_depths(text: str) -> set[int]:
-    depth, found = 0, set()
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "|":
-            found.add(depth)
-    return found
-
-
-def _random_terms(bracket: str, where: str) -> list[RandomTerm]:
-    slopes, bar, group = re.split(r"(\|\|?)", bracket, maxsplit=1)
-    slopes, group = " ".join(slopes.split()), group.strip()
-    if not slopes or "|" in group:
-        raise InputError(f"{where}: ({bracket}) needs slopes (or 1), one bar, and a group. {_ALLOWED}")
-    names = [name.strip() for name in re.split(r"[:/]", group)]
-    if not all(_NAME.fullmatch(name) for name in names):
+def _groups(bar: Bar, where: str) -> list[tuple[str, ...]]:
+    """a/b:c is a and a:(b:c): each part before a slash is a group, and what follows is nested in it."""
+    group = list(bar.group)
+    while len(group) > 2 and group[0].text == "(" and group[-1].text == ")":
+        group = group[1:-1]
+    names, signs = group[::2], group[1::2]
+    if (
+        len(names) != len(signs) + 1
+        or any(token.kind not in ("name", "quoted") for token in names)
+        or any(token.text not in (":", "/") for token in signs)
+    ):
+        text = " ".join(token.text for token in bar.group)
         raise InputError(
-            f"{where}: in ({bracket}) the group {group!r} is not the name of a column, nor names joined by ':' or '/'. "
-            f"{_ALLOWED}"
+            f"{where}: in {bar.whole} the group {text!r} is not the name of a column, nor names joined by ':' or '/'. "
+            f"{ALLOWED}"
         )
+    names = [token.named for token in names]
     if len(set(names)) < len(names):
-        raise InputError(f"{where}: in ({bracket}) a column stands twice in the group {group!r}; name it once.")
-    # a/b:c is a and a:(b:c): each part before a slash is a group, and what follows is nested in it.
-    parts = [tuple(name.strip() for name in part.split(":")) for part in group.split("/")]
-    groups = [sum(parts[: number + 1], ()) for number in range(len(parts))]
-    if bar == "|" or slopes == "1":
-        return [RandomTerm(slopes, factors) for factors in groups]
-    pieces = [piece.strip() for piece in slopes.split("+")]
-    if any(not piece or piece == "-1" or "-" in piece for piece in pieces):
-        raise InputError(f"{where}: ({bracket}): before a double bar write terms joined by '+', with '0 +' or without.")
-    intercept = ["1"] if "0" not in pieces else []
-    pieces = intercept + [f"0 + {piece}" for piece in pieces if piece not in ("0", "1")]
-    return [RandomTerm(piece, factors, independent=piece != "1") for factors in groups for piece in pieces]
+        raise InputError(f"{where}: in {bar.whole} a column stands twice in the group; name it once.")
+    ends = [number + 1 for number, sign in enumerate(signs) if sign.text == "/"]
+    return [tuple(names[:end]) for end in [*ends, len(names)]]

@@ -37,7 +37,13 @@ class Grouping:
 def grouping(factors: tuple[str, ...], table: pd.DataFrame, where: str) -> Grouping:
     codes, levels = [], []
     for factor in factors:
-        code, found = pd.factorize(table[factor], sort=True)
+        try:
+            code, found = pd.factorize(table[factor], sort=True)
+        except TypeError as error:
+            raise InputError(
+                f"{where}: the group {factor!r} holds {table[factor].dtype}, whose values cannot be sorted "
+                f"as levels: {error}. Convert it, e.g. by astype(str)."
+            ) from error
         if len(found) < 2:
             raise InputError(
                 f"{where}: the group {factor!r} has one level, {list(found)}; its variance needs two or more."

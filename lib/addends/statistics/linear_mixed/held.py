@@ -11,7 +11,7 @@ from addends.statistics.linear_mixed.optimum import UNBOUNDED, Template
 from addends.statistics.linear_mixed.results import MixedFit
 
 
-def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tuple[float, np.ndarray]:
+def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray, zeros: np.ndarray) -> tuple[float, np.ndarray]:
     if len(start) == 0:
         return objective(start)[0], start
 
@@ -22,7 +22,7 @@ def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tupl
     bounds = [(low, 10 * UNBOUNDED) for low in lower]
     options = {"maxiter": 300, "ftol": 1e-13, "gtol": 1e-6}
     best, point, start_at = np.inf, start, start
-    for _ in range(5):  # each new search forgets the curvature that the last one believed in, and leaves every zero
+    for _ in range(8):  # each new search forgets the curvature that the last one believed in, and leaves every zero
         with np.errstate(all="ignore"):
             found = optimize.minimize(finite, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         gain = best - found.fun
@@ -30,41 +30,53 @@ def _minimise(objective: Callable, start: np.ndarray, lower: np.ndarray) -> tupl
             best, point = float(found.fun), found.x
         if gain < 1e-8:
             break
-        start_at = _off_zero(objective, point, lower)
+        start_at = _off_zero(objective, point, lower, zeros)
     return best, point
 
 
-def _off_zero(objective: Callable, point: np.ndarray, lower: np.ndarray) -> np.ndarray:
+def _off_zero(objective: Callable, point: np.ndarray, lower: np.ndarray, zeros: np.ndarray) -> np.ndarray:
     """The best of the points that leave one zero: zero is stationary, and a search that ends there stays there."""
     moved = [point]
-    for place in np.flatnonzero((lower == 0) & (point < 1e-3)):
-        for size in (0.03, 0.1, 0.3):
-            moved.append(point.copy())
-            moved[-1][place] = size
+    for place in np.flatnonzero(zeros & (np.abs(point) < 1e-3)):
+        for size in (0.03, 0.1, 0.3, -0.03, -0.1, -0.3):
+            if size > lower[place]:
+                moved.append(point.copy())
+                moved[-1][place] = size
     return min(moved, key=lambda other: objective(other)[0])
 
 
 class Profile:
     """-2 log L with a quantity held, minimised over the rest.
 
-    Each search starts beside the place where the nearest one ended, not at it: a variance at zero is a stationary
-    point, and need not stay the best when something else is held. A second one starts with all of them well off zero.
+    The searches start from the same places whatever was asked before, so that no answer depends on the order of the
+    questions: the estimate, with every variance well off zero (at zero it is a stationary point, and need not stay the
+    best when something else is held), and with correlations of other signs. One more starts where the nearest search
+    ended. It can only help.
     """
 
-    def __init__(self, objective: Callable, estimate: float, start: np.ndarray, lower: np.ndarray):
-        self.objective, self.lower = objective, lower
-        self.points, self.found = {estimate: start}, {}
+    def __init__(
+        self, objective: Callable, estimate: float, starts: list[np.ndarray], lower: np.ndarray, zeros: np.ndarray
+    ):
+        self.objective, self.starts, self.lower, self.zeros = objective, starts, lower, zeros
+        self.points, self.found = {estimate: starts[0]}, {}
 
     def __call__(self, held: float) -> float:
         if held not in self.found:
-            point = self.points[min(self.points, key=lambda other: abs(other - held))]
-            starts = [np.where(self.lower == 0, point.clip(min=least), point) for least in (1e-2, 0.5)]
-            searches = [_minimise(lambda point: self.objective(held, point), start, self.lower) for start in starts]
+            near = self.points[min(self.points, key=lambda other: abs(other - held))]
+            searches = [
+                _minimise(lambda point: self.objective(held, point), start, self.lower, self.zeros)
+                for start in [_clear(near, self.zeros, 1e-2), *self.starts]
+            ]
             value, point = min(searches, key=lambda search: search[0])
             if value < 1e299:
                 self.points[held] = point
             self.found[held] = value
         return self.found[held]
+
+
+def _clear(point: np.ndarray, zeros: np.ndarray, least: float) -> np.ndarray:
+    """The point with every diagonal entry at least so far from zero."""
+    return np.where(zeros, np.maximum(np.abs(point), least) * np.where(point < 0, -1, 1), point)
 
 
 def sd_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
@@ -85,7 +97,11 @@ def sd_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
     theta = template.vector(roots)
     held = -1 if place is None else next(n for n, spot in enumerate(template.places) if spot == (place[0], 0, 0))
     free = np.array([n for n in range(len(theta)) if n != held], dtype=int)
-    lower = np.where(template.diagonal, 0.0, -10 * UNBOUNDED)[free]
+    alone = np.array([template.widths[term] == 1 for term, _, _ in template.places])
+    # Where effects correlate, no sign is fixed: at a diagonal entry of 0 the search could not change it.
+    lower = np.where(alone, 0.0, -10 * UNBOUNDED)[free]
+    zeros = template.diagonal[free]
+    turns_of = _correlations(template, theta)
 
     def evaluate(theta, log_sigma):
         blocks = [turn @ block for turn, block in zip(turns, template.blocks(theta), strict=True)]
@@ -102,9 +118,24 @@ def sd_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
         return found, np.append(slopes[free], by_sigma - slopes[held] * theta[held])
 
     if place is None:
-        return Profile(residual_held, np.exp(log_sigma), theta, lower)
-    start = np.append(theta[free], log_sigma)
-    return Profile(component_held, length * theta[held] * np.exp(log_sigma), start, np.append(lower, -30.0))
+        starts = [_clear(other, zeros, least) for other, least in turns_of]
+        return Profile(residual_held, np.exp(log_sigma), starts, lower, zeros)
+    starts = [np.append(_clear(other[free], zeros, least), log_sigma) for other, least in turns_of]
+    lower, zeros = np.append(lower, -30.0), np.append(zeros, False)
+    return Profile(component_held, length * theta[held] * np.exp(log_sigma), starts, lower, zeros)
+
+
+def _correlations(template: Template, theta: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """theta with other correlations, each with how far its diagonal is to be kept from zero."""
+    found = [(theta, 1e-2), (theta, 0.5)]
+    below = ~template.diagonal
+    if below.any():
+        found.append((np.where(below, 0.0, theta), 0.1))
+        found += [(np.where(below, sign * np.maximum(np.abs(theta), 0.3), theta), 0.1) for sign in (1, -1)]
+        rows = np.array([row for _, row, _ in template.places])
+        if rows.max() > 1:
+            found += [(np.where(below & (rows == row), -theta, theta), 0.1) for row in range(1, rows.max() + 1)]
+    return found
 
 
 def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
@@ -141,5 +172,8 @@ def share_profile(fit: MixedFit, place: tuple[int, int] | None) -> Profile:
     shares = np.append(theta**2, 1) / (1 + theta @ theta)
     if held is None:
         direction = theta.clip(min=1e-2 * max(theta.max(), 1e-2))
-        return Profile(residual_held, shares[-1], direction / np.linalg.norm(direction), np.zeros(len(free)))
-    return Profile(component_held, shares[held], theta[free], np.zeros(len(free)))
+        starts = [direction.clip(min=least * direction.max()) for least in (1e-2, 0.5)]
+        starts = [start / np.linalg.norm(start) for start in starts]
+        return Profile(residual_held, shares[-1], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))
+    starts = [theta[free].clip(min=least) for least in (1e-2, 0.5)]
+    return Profile(component_held, shares[held], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))

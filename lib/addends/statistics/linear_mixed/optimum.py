@@ -2,8 +2,9 @@
 
 theta is lme4's: the lower triangles, column by column, of the relative covariance factors of the random terms, their
 diagonals at least 0. Several starts, each by L-BFGS-B on the analytic gradient; the best one polished by Newton steps;
-then every diagonal entry is set to zero (the boundary faces) and, where zero is best, moved off it again. Nothing is
-believed from the optimiser: `Optimum.converged` is asked of the likelihood itself.
+then every diagonal entry is set to zero (the boundary faces); where effects correlate, other correlations are
+searched from; and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged`
+is asked of the likelihood itself.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Objective:
 
 
 def maximise(likelihood: Likelihood, starts: list[np.ndarray]) -> Optimum:
-    """The best theta reached from ``starts`` and from each boundary face."""
+    """The best theta reached from ``starts``, from each boundary face, and from other correlations."""
     objective = Objective(likelihood)
     best = min((_search(objective, start) for start in starts), key=objective)
     best = _polish(objective, best)
@@ -122,17 +123,88 @@ def maximise(likelihood: Likelihood, starts: list[np.ndarray]) -> Optimum:
         face = _search(objective, np.where(fixed, 0.0, best), fixed)
         if objective(face) <= objective(best) + _same(objective(best)):
             best = face
-    for _ in range(2):
-        for number in objective.template.columns:
-            if best[number]:
-                continue
-            moved = np.tile(best, (len(_PROBES), 1))
-            moved[:, number] = _PROBES
-            moved = min(moved, key=objective)
+    for _ in range(4):
+        before = objective(best)
+        for away in _elsewhere(objective.template, best):
+            found = _search_whole(objective, away)
+            if objective(found) < objective(best) - _same(objective(best)):
+                best = found
+        for _ in range(2):
+            moved = _off_zero(objective, best)
             if objective(moved) < objective(best) - _same(objective(best)):
-                best = _search(objective, moved)
-    best = _polish(objective, best)
+                best = _search_whole(objective, moved)
+        best = _polish(objective, best)
+        if not objective(best) < before - _same(before):
+            break
     return Optimum(best, objective(best), is_minimum(objective, best))
+
+
+def _elsewhere(template: Template, theta: np.ndarray) -> list[np.ndarray]:
+    """Other places to search from, where effects may correlate: the likelihood may have several maxima there.
+
+    Correlations of the other sign, none at all, one effect without variance, and, from few levels, effects that are
+    perfectly correlated one way or the other.
+    """
+    blocks = template.blocks(theta)
+    found = []
+    for number, block in enumerate(blocks):
+        width = len(block)
+        if width == 1:
+            continue
+        covariance = block @ block.T
+        sds = np.sqrt(np.diag(covariance))
+        usual = max(sds.max(), 0.1)
+        others = [np.diag(sds.clip(min=0.1 * usual))]
+        for effect in range(width):
+            sign = np.where(np.arange(width) == effect, -1.0, 1.0)
+            if width > 2 or effect:
+                others.append(sign[:, None] * block)
+                others.append(np.outer(sign * sds.clip(min=0.3 * usual), np.eye(width)[0]))
+            others.append(np.diag(np.where(sign < 0, 0.0, sds.clip(min=0.1 * usual))))
+        others.append(np.outer(sds.clip(min=0.3 * usual), np.eye(width)[0]))
+        for other in others:
+            found.append(template.vector([*blocks[:number], triangle(other), *blocks[number + 1 :]]))
+    return found
+
+
+def _off_zero(objective: Objective, theta: np.ndarray) -> np.ndarray:
+    """The best of the points that give some variance to a direction that has none, at any distance."""
+    blocks = objective.template.blocks(theta)
+    best, least = theta, np.inf
+    for number, block in enumerate(blocks):
+        for direction in _empty(block):
+            for size in _PROBES:
+                wider = triangle(np.column_stack([block, size * direction]))
+                moved = objective.template.vector([*blocks[:number], wider, *blocks[number + 1 :]])
+                value = objective(moved)
+                if value < least:
+                    best, least = moved, value
+    return best
+
+
+def _empty(block: np.ndarray) -> list[np.ndarray]:
+    """Directions of the effects that would raise the rank of a covariance: none if it is full.
+
+    The axes, the diagonals between them, and the empty directions themselves.
+    """
+    left, sds, _ = np.linalg.svd(block)
+    if sds.min() >= SINGULAR:
+        return []
+    axes = np.eye(len(block))
+    pairs = [
+        (axes[one] + sign * axes[two]) / np.sqrt(2)
+        for one in range(len(axes))
+        for two in range(one)
+        for sign in (1, -1)
+    ]
+    return [*axes, *pairs, *(left[:, sds < SINGULAR].T if len(axes) > 1 else [])]
+
+
+def triangle(block: np.ndarray) -> np.ndarray:
+    """The lower triangle, its diagonal at least 0, of the same covariance as a factor (effect, any number)."""
+    root = np.linalg.qr(block.T, mode="r").T
+    root = root[:, : len(block)] * np.where(np.diag(root) < 0, -1.0, 1.0)
+    return np.where(np.abs(root) < 1e-13 * np.abs(root).max(initial=0), 0.0, root)
 
 
 def _same(value: float) -> float:
@@ -208,20 +280,79 @@ def _newton(hessian: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
     return (vectors @ (weights * along)) / scale, float(weights @ along**2)
 
 
+def _search_whole(objective: Objective, theta: np.ndarray) -> np.ndarray:
+    """A search over whole square factors of the covariances instead of triangles.
+
+    A triangle has its sign fixed by a diagonal that is at least 0, and where the diagonal is 0 a search may be caught
+    between two signs. A square factor has neither bounds nor signs. (It has turns that change nothing, which do not
+    disturb this search.)
+    """
+    shapes = [(width, width) for width in objective.template.widths]
+    ends = np.cumsum([0, *(width**2 for width in objective.template.widths)])
+
+    def whole(point):
+        return [point[a:b].reshape(shape) for a, b, shape in zip(ends, ends[1:], shapes, strict=False)]
+
+    def finite(point):
+        value, slopes, _ = objective.likelihood.deviance(whole(point), gradient=True)
+        objective.evaluations += 1
+        slope = np.concatenate([slope.ravel() for slope in slopes])
+        return (value, slope) if np.isfinite(value) else (1e300, np.zeros(len(point)))
+
+    start = np.concatenate([block.ravel() for block in objective.template.blocks(theta)])
+    with np.errstate(all="ignore"):
+        found = optimize.minimize(
+            finite,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[
+                (0.0 if shape == (1, 1) else None, 10 * UNBOUNDED) for shape in shapes for _ in range(shape[0] ** 2)
+            ],
+            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-7},
+        ).x
+    found = objective.template.vector([triangle(block) for block in whole(found)])
+    return found if objective(found) <= objective(theta) else theta
+
+
 def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
-    """Would a Newton step lower the deviance by next to nothing, and leaving zero not lower it at all?"""
+    """Is no better fit near? Asked of the likelihood, in whole factors of the covariances, in which no sign is fixed.
+
+    In the directions that have variance the slope must be zero (a Newton step would lower the deviance by next to
+    nothing) and no curvature negative: a saddle has slope zero too. Giving variance to a direction that has none must
+    not lower the deviance, at any of several distances.
+    """
     value = objective(theta)
     if not np.isfinite(value) or np.abs(theta).max() > UNBOUNDED:
         return False
-    for number in objective.template.columns:
-        if theta[number] < SINGULAR:
-            for size in _PROBES:
-                moved = theta.copy()
-                moved[number] = size
-                if objective(moved) < value - 2 * _same(value) - 1e-8:
-                    return False
-    free = theta != 0
-    if not free.any():
+    moved = _off_zero(objective, theta)
+    if objective(moved) < value - 2 * _same(value) - 1e-8:
+        return False
+    factors = [np.linalg.svd(block)[:2] for block in objective.template.blocks(theta)]
+    factors = [left * np.where(sds < 1e-12, 0.0, sds) for left, sds in factors]  # columns: directions with variance
+    places = [
+        (number, row, column)
+        for number, factor in enumerate(factors)
+        for row in range(len(factor))
+        for column in range(len(factor))
+        if factor[:, column].any()
+    ]
+    if not places:
         return True
-    _, decrement = _newton(objective.hessian(theta, free), objective.gradient(theta)[1][free])
+    slope = _slope(objective, factors, places)
+    hessian = np.empty((len(places), len(places)))
+    for number, (term, row, column) in enumerate(places):
+        step = 1e-3 * max(abs(factors[term][row, column]), 1e-2)
+        ends = []
+        for many in (1, -1, 2, -2):
+            moved = [factor.copy() for factor in factors]
+            moved[term][row, column] += many * step
+            ends.append(_slope(objective, moved, places))
+        hessian[number] = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * step)
+    _, decrement = _newton((hessian + hessian.T) / 2, slope)
     return decrement <= _DECREMENT
+
+
+def _slope(objective: Objective, factors: list[np.ndarray], places: list[tuple[int, int, int]]) -> np.ndarray:
+    _, slopes, _ = objective.likelihood.deviance(factors, gradient=True)
+    return np.array([slopes[term][row, column] for term, row, column in places])

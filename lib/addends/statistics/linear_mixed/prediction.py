@@ -60,11 +60,23 @@ def _codes(grouping, newdata: pd.DataFrame) -> np.ndarray:
     codes = grouping.levels.get_indexer(wanted)
     if (codes < 0).any():
         unknown = list(dict.fromkeys(wanted[codes < 0]))
+        alike = {str(level) for level in grouping.levels} & {str(level) for level in unknown}
+        types = ""
+        if alike:
+            types = (
+                f" The levels of the fit are {_types(grouping.levels)}, those given {_types(wanted)}: give them "
+                "the same type."
+            )
         raise InputError(
             f"predict: {grouping.name} {listed(unknown)} was not in the data of the fit, so its random effect is not "
-            "known; random=False predicts for the average level."
+            f"known; random=False predicts for the average level.{types}"
         )
     return codes
+
+
+def _types(levels: pd.Index) -> str:
+    parts = [levels.get_level_values(number) for number in range(levels.nlevels)]
+    return " and ".join(f"{part.dtype} ({type(part[0]).__name__}, e.g. {part[0]!r})" for part in parts)
 
 
 def r2(fit) -> pd.Series:

@@ -18,10 +18,10 @@ import pandas as pd
 from scipy import optimize, stats
 
 from addends.errors import InputError
-from addends.statistics.intervals import crossed_shares
+from addends.statistics.intervals import check_level, crossed_shares
 from addends.statistics.linear_mixed.held import sd_profile, share_profile
 from addends.statistics.linear_mixed.optimum import SINGULAR
-from addends.statistics.linear_mixed.results import MixedFit, check_level
+from addends.statistics.linear_mixed.results import MixedFit
 from addends.statistics.linear_mixed.threads import one_thread
 
 _METHODS = ("auto", "profile", "generalised")
@@ -45,7 +45,7 @@ def profile_intervals(fit: MixedFit, level: float = 0.95, method: str = "auto") 
     DataFrame
         quantity ("sd" or "share"), group, term (missing for the residual), estimate, lower, upper, levels (of the
         group, missing for the residual), method, boundary (the estimate is at zero: its upper limit says how large it
-        may be).
+        may be, but for generalised limits that are both 0: levels that agree by chance, see `crossed_shares`).
         A profile of few levels is still too narrow: at 3 runs expect less than its nominal coverage.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,13 +10,49 @@ import pandas as pd
 
 from addends.errors import InputError
 from addends.statistics.columns import listed
+from addends.statistics.linear_mixed.expressions import is_category
 from addends.statistics.linear_mixed.formulas import RandomTerm
 
 if TYPE_CHECKING:
-    from addends.statistics.linear_mixed.designs import Effects, Matrix
+    from addends.statistics.linear_mixed.designs import Effects
+    from addends.statistics.linear_mixed.matrices import Matrix
+
+
+def refuse_names(predictors: list[str], random: tuple[RandomTerm, ...], where: str) -> None:
+    """Refuse columns whose names mean something in the tables of a fit."""
+    if "Intercept" in predictors:
+        raise InputError(
+            f"{where}: a predictor named 'Intercept' cannot be told from the intercept; rename that column, or write 1 "
+            "for the intercept (0 + for none)."
+        )
+    groups: dict[str, tuple[str, ...]] = {}
+    for term in random:
+        if term.group == "Residual":
+            raise InputError(f"{where}: a group named 'Residual' cannot be told from the residual; rename that column.")
+        if groups.setdefault(term.group, term.factors) != term.factors:
+            raise InputError(f"{where}: two groups would be named {term.group!r}; rename a column.")
+
+
+def refuse_type(column: pd.Series, name: str, where: str) -> None:
+    """Refuse what is neither numbers nor text nor categories."""
+    if is_category(column) or (
+        pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
+    ):
+        return
+    kinds = ""
+    if column.dtype == object:
+        kinds = f" of {', '.join(sorted({type(value).__name__ for value in column}))}"
+    raise InputError(
+        f"{where}: the column {name!r} holds {column.dtype}{kinds}, not numbers, text or categories; convert it first, "
+        "e.g. by astype(float), astype(str) or astype('category')."
+    )
 
 
 def refuse_missing(column: pd.Series, name: str, where: str) -> None:
+    if pd.api.types.is_complex_dtype(column):
+        raise InputError(
+            f"{where}: the column {name!r} holds {column.dtype}, not numbers on a line; take a part of it."
+        )
     unusable = column.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(column):
         unusable = ~np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan))
@@ -27,14 +64,26 @@ def refuse_missing(column: pd.Series, name: str, where: str) -> None:
         )
 
 
+def refuse_infinite(columns: np.ndarray, names: Sequence[str], where: str) -> None:
+    unusable = ~np.isfinite(columns)
+    if unusable.any():
+        name = names[int(np.flatnonzero(unusable.any(axis=0))[0])]
+        rows = np.flatnonzero(unusable.any(axis=1))
+        raise InputError(
+            f"{where}: {name!r} is no finite number in {len(rows)} row(s), counted from 0: {listed(rows)}. Is a "
+            "logarithm or a root taken of a negative number or of zero?"
+        )
+
+
 def refuse_indistinct(terms: tuple[RandomTerm, ...], effects: tuple[Effects, ...], rows: int, where: str) -> None:
     seen: dict[tuple[str, str], None] = {}
     for term, each in zip(terms, effects, strict=True):
         name, levels = each.grouping.name, len(each.grouping)
         if term.independent and len(each.names) > 1:
+            what = "is a category of" if "[" not in term.slopes and "(" not in term.slopes else "makes"
             raise InputError(
-                f"{where}: {term.slopes!r} before a double bar is a category of {len(each.names)} columns, which would "
-                "stay correlated; make numeric columns of it, or write a single bar."
+                f"{where}: {term.slopes!r} before a double bar {what} {len(each.names)} columns, which would stay "
+                "correlated; make numeric columns of it, or write a single bar."
             )
         if levels * len(each.names) >= rows:
             what = "levels" if each.intercept_only else f"effects ({levels} levels x {list(each.names)})"

@@ -10,17 +10,21 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from addends.errors import AddendsError, InputError
-from addends.statistics.columns import require_columns
+from addends.statistics.columns import names_of, require_columns
+from addends.statistics.intervals import check_level
 from addends.statistics.linear_mixed.formulas import parse
+
+_ESTIMATES = ("parameter", "estimate", "se", "df", "t", "p", "p_holm", "p_bh", "lower", "upper")
+_ABOUT = ("nobs", "converged", "boundary", "reason")
 
 
 def fit_each(
     formula: str,
     data: pd.DataFrame,
-    by: Sequence[str],
+    by: str | Sequence[str],
     jobs: int = 1,
     reml: bool = True,
-    parameters: Sequence[str] | None = None,
+    parameters: str | Sequence[str] | None = None,
     level: float = 0.95,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -56,8 +60,9 @@ def fit_each(
     Raises
     ------
     InputError
-        If the formula cannot be read, a column is unknown, missing values stand in ``by``, or no group has a parameter
-        of that name.
+        If the formula cannot be read, a category has another base in one group than in another, a column is unknown,
+        stands twice in ``by`` or is named as one of the result, missing values stand in ``by``, reml, jobs or level are
+        none of the allowed, or no group has a parameter of that name.
 
     References
     ----------
@@ -66,10 +71,14 @@ def fit_each(
     """
     from statsmodels.stats.multitest import multipletests  # slow to import, and needed here alone
 
-    by = [by] if isinstance(by, str) else list(by)
+    by = names_of(by, "by", "fit_each")
+    wanted = None if parameters is None else names_of(parameters, "parameters", "fit_each")
+    check_level(level, "fit_each")
     if not by:
         raise InputError("fit_each: by=[] names no column; give those whose combinations are the groups.")
-    if not isinstance(jobs, int) or jobs == 0:
+    if not isinstance(reml, bool | np.bool_):
+        raise InputError(f"fit_each: reml={reml!r} must be True (restricted maximum likelihood) or False.")
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs == 0:
         raise InputError(f"fit_each: jobs={jobs!r} must be a whole number of processes, or -1 for every core.")
     terms = parse(formula)
     require_columns(data, by, "fit_each")
@@ -77,14 +86,17 @@ def fit_each(
         raise InputError(f"fit_each: missing values in {by}: a row without its group would be lost. Fill or drop them.")
     if len(data) == 0:
         raise InputError("fit_each: the data have no rows.")
-    overlap = set(by) & {terms.outcome, *(factor for term in terms.random for factor in term.factors)}
+    overlap = set(by) & {*terms.outcome.columns, *(factor for term in terms.random for factor in term.factors)}
     if overlap:
         raise InputError(f"fit_each: {sorted(overlap)} cannot be in by and in the formula: constant in every group.")
+    taken = [name for name in by if name in (*_ESTIMATES, *_ABOUT) or str(name).startswith("sd ")]
+    if taken:
+        raise InputError(f"fit_each: by={by}: the table of results has columns {taken} of its own; rename yours first.")
     groups = [(key, rows) for key, rows in data.groupby(by, sort=False, observed=True)]
-    wanted = None if parameters is None else list(parameters)
     work = (delayed(_rows_of)(formula, rows, reml, wanted, level) for _, rows in groups)
     found = Parallel(n_jobs=jobs, return_as="generator")(work)
     found = list(tqdm(found, total=len(groups), desc="models", disable=not progress))
+    _refuse_other_bases(groups, found, by)
     tables = []
     for (key, _), table in zip(groups, found, strict=True):
         for place, name in enumerate(by):
@@ -116,6 +128,8 @@ def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | N
             raise InputError(f"no fixed parameter {absent}; there are {fit.names}.")
         table = pd.DataFrame({"estimate": fit.params, "se": fit.bse, "df": fit.df, "t": fit.tvalues, "p": fit.pvalues})
         table = table.join(fit.conf_int(level)).loc[names].rename_axis("parameter").reset_index()
+        factors = fit.design.fixed.factors.items()
+        table.attrs["bases"] = {name: factor.levels[0] for name, factor in factors if factor.base_is_first}
     except (AddendsError, np.linalg.LinAlgError, FloatingPointError) as error:
         return pd.DataFrame({"nobs": [len(rows)], "reason": [str(error)]})
     for row in fit.vcomp[fit.vcomp["term2"].isna()].itertuples():
@@ -125,7 +139,21 @@ def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | N
     return table
 
 
+def _refuse_other_bases(groups: list, tables: list[pd.DataFrame], by: list[str]) -> None:
+    """One name must mean one thing: "kind[c]" is c minus the base, and the base is the first level that a group has."""
+    first: dict[str, tuple] = {}
+    for (key, _), table in zip(groups, tables, strict=True):
+        for factor, base in table.attrs.pop("bases", {}).items():
+            other, before = first.setdefault(factor, (key, base))
+            if before != base:
+                one, two = (", ".join(map(repr, keys)) for keys in (other, key))
+                raise InputError(
+                    f"fit_each: the first level of {factor!r} is {before!r} where {by} is {one}, and {base!r} where it "
+                    f"is {two}, so that parameters of one name would mean different things. Name a base that all "
+                    "groups have, as in T(kind, 'b'), or leave groups out."
+                )
+
+
 def _order(tables: list[pd.DataFrame], by: list[str]) -> list[str]:
     spreads = dict.fromkeys(name for table in tables for name in table if str(name).startswith("sd "))
-    first = [*by, "parameter", "estimate", "se", "df", "t", "p", "p_holm", "p_bh", "lower", "upper"]
-    return [*first, *spreads, "nobs", "converged", "boundary", "reason"]
+    return [*by, *_ESTIMATES, *spreads, *_ABOUT]

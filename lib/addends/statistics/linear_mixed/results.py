@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from addends.errors import InputError
+from addends.statistics.intervals import check_level
 from addends.statistics.linear_mixed import variances
 from addends.statistics.linear_mixed.designs import Design
 from addends.statistics.linear_mixed.likelihood import Likelihood, Solution
@@ -47,8 +47,9 @@ class MixedFit:
     levels : dict of str to int
         How many levels each grouping factor has.
     converged : bool
-        True if a Newton step would move no parameter by a 10,000th of its standard error, and no variance at zero
-        would raise the likelihood by leaving it: checked on the likelihood itself, not believed from the optimiser.
+        True if this is a local maximum: a Newton step would move no parameter by a 10,000th of its standard error, no
+        curvature says that it is a saddle, and no direction without variance would raise the likelihood by having some.
+        Checked on the likelihood itself, not believed from the optimiser.
     boundary : bool
         True if a random term has a direction without variance: an SD below 1e-4 of the residual SD, or effects that
         are perfectly correlated.
@@ -243,11 +244,6 @@ class MixedFit:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-
-def check_level(level: float, where: str) -> None:
-    if not 0 < level < 1:
-        raise InputError(f"{where}: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
 
 
 def _smallest(block: np.ndarray) -> float:

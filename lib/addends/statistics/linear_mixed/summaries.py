@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import textwrap
 
+import numpy as np
 import pandas as pd
+
+from addends.statistics.linear_mixed.optimum import SINGULAR
 
 
 class Summary(str):
@@ -69,9 +72,38 @@ class _Parts:
                 "A variance is at zero, the boundary (or effects are perfectly correlated): what is at zero is too "
                 "small to be seen here, not shown to be absent."
             )
+        lines += map(_advice, constant_within(self.fit).items())
         if not self.fit.converged:
             lines.append("NOT CONVERGED: a better fit may exist; do not report these numbers.")
         return lines
+
+
+def constant_within(fit) -> dict[str, list[str]]:
+    """For each group whose variance is at zero, the fixed effects that are constant within its levels."""
+    found: dict[str, list[str]] = {}
+    for effects, matrix in zip(fit.design.effects, fit.blocks, strict=True):
+        if np.linalg.norm(matrix[0]) >= SINGULAR or effects.names[0] != "Intercept":
+            continue
+        codes, columns = effects.grouping.codes, fit.design.fixed.columns
+        first = np.empty((len(effects.grouping), columns.shape[1]))
+        first[codes] = columns
+        same = np.abs(columns - first[codes]).max(axis=0) <= 1e-12 * np.abs(columns).max(axis=0)
+        names = [name for name, here in zip(fit.names, same, strict=True) if here and name != "Intercept"]
+        if names:
+            found[effects.grouping.name] = names
+    return found
+
+
+def _advice(found: tuple[str, list[str]]) -> str:
+    group, names = found
+    several = len(names) > 1
+    return (
+        f"{', '.join(names)} {'are' if several else 'is'} constant within each {group}, and the variance of {group} is "
+        f"at zero: the p-value{'s' if several else ''} above count rows as if no two of one {group} were alike, and "
+        f"are far too small where that variance only could not be seen (from few levels of {group}, tests at .05 "
+        f"reject in .2 of all cases or more). Test means instead, one row a {group}, by a t-test or a regression of "
+        f"data.groupby({group.split(':')!r}).mean(numeric_only=True)."
+    )
 
 
 def _wrapped(sentence: str) -> str:
