@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -84,8 +85,8 @@ def encode(
     targets = _texts("targets", targets)
     if len(sources) != len(targets):
         raise InputError(_unequal(sources, targets))
-    check_languages(tokenizer, sources, targets)
-    start = decoder_start(model)
+    check_languages(tokenizer, sources, None if legacy else targets)
+    start = None if legacy else decoder_start(model)
     source_ids, cut_sources = _tokenized(model, tokenizer, "sources", sources, truncation)
     target_ids, cut_targets = _tokenized(model, tokenizer, "targets", targets, truncation, as_sources=legacy)
     if not legacy:
@@ -244,8 +245,8 @@ def _options(model, tokenizer, sources: list[str], generate_kwargs: dict) -> dic
         raise InputError(f"A {model.config.model_type} does not translate. Give its texts to encode.")
     if not hasattr(model, "generate"):
         raise InputError(
-            f"A {type(model).__name__} has no output head, and does not translate. Load the model with addends.load, or "
-            "give targets."
+            f"A {type(model).__name__} has no output head, and does not translate. Load the model with addends.load, "
+            "or give targets."
         )
     options = generation_options(model, generate_kwargs)
     check_vocabulary(model, tokenizer)
@@ -288,14 +289,14 @@ def _tokenized(
     model, tokenizer, name: str, texts: list[str], truncation: bool = False, as_sources: bool = False
 ) -> tuple[list[list[int]], tuple[tuple[str, int], ...]]:
     """The ids of one side, targets by the target's rules unless ``as_sources``; and which ones were cut."""
-    given = {"text_target" if name == "targets" and not as_sources else "text": texts}
+    read = partial(tokenizer, text_target=texts) if name == "targets" and not as_sources else partial(tokenizer, texts)
     limit = positions(model)
     # Cut by the tokenizer, which knows which symbols it puts around a text; the second call leaves no limit behind.
-    cut = tokenizer(**given, truncation=True, max_length=limit)["input_ids"] if truncation and limit else None
-    ids = tokenizer(**given)["input_ids"]
+    cut = read(truncation=True, max_length=limit)["input_ids"] if truncation and limit else None
+    ids = read()["input_ids"]
     for index, row in enumerate(ids):
         if not row:
-            raise InputError(f"{name}[{index}] is {texts[index]!r}, in which the tokenizer finds no token. Leave it out.")
+            raise InputError(f"{name}[{index}] is {texts[index]!r}, which is no token to the tokenizer. Leave it out.")
     long = [index for index, row in enumerate(ids) if limit is not None and len(row) > limit]
     if long and not truncation:
         raise InputError(

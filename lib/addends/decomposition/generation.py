@@ -15,7 +15,8 @@ _MADE_BY_TRANSLATE = ("inputs", "input_ids", "attention_mask", "inputs_embeds", 
 
 def check_names(options: dict) -> None:
     """Raise InputError unless every option is one that `generate` knows and that `translate` leaves open."""
-    known = {*GenerationConfig().to_dict(), *inspect.signature(GenerationMixin.generate).parameters} - {"self", "kwargs"}
+    arguments = inspect.signature(GenerationMixin.generate).parameters.keys() - {"self", "kwargs"}
+    known = GenerationConfig().to_dict().keys() | arguments
     for name in options:
         if name in _MADE_BY_TRANSLATE:
             raise InputError(

@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from transformers import PLBartTokenizer
+
 from addends.decomposition.inputs import embeddings
 from addends.errors import InputError, ModelStateError
 
@@ -63,7 +65,8 @@ def _token_id(tokenizer, side: str, language: str) -> int:
     if language not in ids:
         near = difflib.get_close_matches(language, ids, n=5, cutoff=0.3)
         raise InputError(
-            f"{side}={language!r} is no language of this {type(tokenizer).__name__}. Nearest: {near or sorted(ids)[:8]}."
+            f"{side}={language!r} is no language of this {type(tokenizer).__name__}. Nearest: "
+            f"{near or sorted(ids)[:8]}."
         )
     return ids[language]
 
@@ -90,7 +93,7 @@ def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | 
     would write the source's). Of a Marian tokenizer with several target languages every source begins with a code.
     """
     name = type(tokenizer).__name__
-    if language_ids(tokenizer) and tokenizer.src_lang is None and "PLBart" not in name:
+    if language_ids(tokenizer) and tokenizer.src_lang is None and not isinstance(tokenizer, PLBartTokenizer):
         raise InputError(
             f"The {name} has no source language: name it, set_languages(tokenizer, source=...) in "
             "addends.decomposition.languages."
@@ -108,8 +111,8 @@ def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | 
             code = text[: text.find("<<") + 2] if text.startswith(">>") and "<<" in text else None
             if code is not None and code not in tokenizer.encoder:
                 raise InputError(
-                    f"{side}[{index}] begins with {code!r}, which this {name} takes for the code of a language and does "
-                    f"not know: it would read an unknown token. It knows {codes[:8] or 'none'}."
+                    f"{side}[{index}] begins with {code!r}, which this {name} takes for the code of a language and "
+                    f"does not know: it would read an unknown token. It knows {codes[:8] or 'none'}."
                 )
             if side == "sources" and code is None and len(codes) > 1:
                 raise InputError(
@@ -119,15 +122,12 @@ def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | 
 
 
 def _needs_target(tokenizer) -> bool:
-    """Whether a target language is to be chosen and none is. (PLBart may write none at all.)"""
-    ids = language_ids(tokenizer)
-    if not ids or tokenizer.tgt_lang is not None:
-        return False
-    try:
-        written = tokenizer(text_target=["a"])["input_ids"][0]
-    except (KeyError, TypeError):  # of M2M100's, which looks up None
-        return True
-    return not set(ids.values()).isdisjoint(written)
+    """Whether a target language is to be chosen and none is: what is then written as a target's is the source's.
+
+    No target is tokenized to find out: the tokenizers of mBART and NLLB would take the source's language for good.
+    """
+    optional = isinstance(tokenizer, PLBartTokenizer)  # which writes no language then
+    return bool(language_ids(tokenizer)) and tokenizer.tgt_lang is None and not optional
 
 
 def decoder_start(model) -> int | None:
@@ -172,10 +172,11 @@ def beginning(model, tokenizer, options: dict) -> dict[str, int | None]:
     size = embeddings(model)[1]
     for name, value in (("decoder_start_token_id", start), ("forced_bos_token_id", first)):
         if value is not None and (type(value) is not int or value < 0 or (size is not None and value >= size)):
-            raise InputError(f"{name}={value!r}: one id is wanted, from 0 to {'the last' if size is None else size - 1}.")
+            raise InputError(f"{name}={value!r}: an id is wanted, one that the decoder embeds, below {size}.")
     ids = language_ids(tokenizer)
     languages, needed = set(ids.values()), _needs_target(tokenizer)
-    forced, configured = (_generation_setting(model, name) for name in ("forced_bos_token_id", "decoder_start_token_id"))
+    forced = _generation_setting(model, "forced_bos_token_id")
+    configured = _generation_setting(model, "decoder_start_token_id")
     told = ids.get(tokenizer.tgt_lang) if ids else None
     named = (first, start, told, forced, configured, model.config.decoder_start_token_id)
     language = next((each for each in named if each in languages), None)
@@ -196,8 +197,8 @@ def beginning(model, tokenizer, options: dict) -> dict[str, int | None]:
             }
     if start is None and configured not in (None, trained):
         raise ModelStateError(
-            f"The decoder is trained to begin with the token {trained}, but model.generation_config begins translations "
-            f"with {configured}: a target that is given and a translation would be read differently. Set "
+            f"The decoder is trained to begin with the token {trained}, but model.generation_config begins "
+            f"translations with {configured}: a target that is given and a translation would be read differently. Set "
             "model.generation_config.decoder_start_token_id, or pass decoder_start_token_id."
         )
     start = trained if start is None else start
