@@ -56,7 +56,8 @@ def generation_options(model, options: dict) -> dict:
                 f"from {1 + start} to {most}, as the model has {limit} positions" if most else f"{1 + start} or more"
             )
             raise InputError(f"{name}={value!r}: an integer is wanted, {allowed}.")
-    cap = {} if given else {"max_new_tokens": 512 if limit is None else limit}
+    # A max_new_tokens among the model's own settings would go before a max_length that is given.
+    cap = {"max_new_tokens": None if given else 512 if limit is None else limit}
     one = {"num_return_sequences": 1, "return_dict_in_generate": False}  # whatever the model's own settings are
     return {"num_beams": 1, "do_sample": False, **cap, **one, **options}
 
