@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import string
 
 import pytest
@@ -10,8 +11,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 import addends
+from addends.decomposition import inputs
+from addends.decomposition.architectures import architecture_of
 from addends.decomposition.labels import labels
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import PAD, VOCABULARY, make
 
@@ -220,6 +223,15 @@ def test_a_text_without_a_token_is_refused_by_its_index():
     own._tokenizer.normalizer = normalizers.Replace("z", "")
     with pytest.raises(InputError, match=r"texts\[1\] is 'zz', which is no token to the tokenizer"):
         addends.encode(make("gpt2"), own, ["ab", "zz"])
+
+
+def test_a_row_that_names_no_number_of_positions_of_this_configuration(monkeypatch):
+    """As LED's and Whisper's configurations, which say it by other names."""
+    model = make("gpt2")
+    row = dataclasses.replace(architecture_of(model.config), positions="max_source_positions")
+    monkeypatch.setattr(inputs, "architecture_of", lambda _: row)
+    with pytest.raises(UnsupportedModelError, match="positions 'max_source_positions', which a GPT2Config lacks"):
+        addends.encode(model, OneSided("right"), SOURCES)
 
 
 def test_lists_of_different_length(model, tokenizer):

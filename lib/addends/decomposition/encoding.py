@@ -13,7 +13,7 @@ import torch
 
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.generation import end_symbols, generation_options
+from addends.decomposition.generation import check_names, end_symbols, generation_options
 from addends.decomposition.inputs import positions
 from addends.decomposition.labels import special_ids
 from addends.decomposition.languages import beginning, check_languages, check_written, decoder_start
@@ -200,13 +200,15 @@ def encode_or_translate(
 ) -> Batch:
     """`encode` what is given, whatever the kind of model; `translate` where an encoder-decoder is given no targets.
 
-    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and not read.
+    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and only their names are
+    read.
 
     Raises
     ------
     InputError
         As `encode` and `translate` do.
     """
+    check_names(generate_kwargs)
     if targets is None and architecture_of(model.config).kind == "encoder-decoder":
         return translate(model, tokenizer, sources, special_tokens=special_tokens, **generate_kwargs)
     return encode(model, tokenizer, sources, targets, special_tokens=special_tokens)
@@ -219,6 +221,7 @@ def check_sentences(
 
     For whoever sorts sentences and encodes them batch by batch: the index in the message is that in the whole list.
     """
+    check_names(generate_kwargs)
     pair = architecture_of(model.config).kind == "encoder-decoder"
     side = "sources" if pair else "texts"
     sources = _texts(side, sources)

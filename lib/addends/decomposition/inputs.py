@@ -73,8 +73,8 @@ def positions(model) -> int | None:
     if limit is None:
         raise UnsupportedModelError(
             f"The row {row.model_type!r} names the number of positions {row.positions!r}, which a "
-            f"{type(model.config).__name__} lacks. Correct the row: positions is the configuration's own name for it, or "
-            "None where there is no limit."
+            f"{type(model.config).__name__} lacks. Correct the row: positions is the configuration's own name for it, "
+            "or None where there is no limit."
         )
     return limit - row.first_position
 

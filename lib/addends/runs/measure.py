@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from addends.decomposition.batches import Batch
 from addends.decomposition.encoding import check_sentences, encode_or_translate
-from addends.decomposition.generation import check_names
 from addends.decomposition.indicators import NAMES, of_vectors
 from addends.decomposition.parts import DEFAULT_CENTERING, stream
 from addends.errors import InputError
@@ -48,7 +47,7 @@ def measure(
         Whether rows count whose token is a special one: see `encode`. A sentence that has no other row has no numbers.
     **generate_kwargs
         Options for `translate`, such as ``num_beams`` or what `set_languages` returns. Where nothing is translated they
-        are not needed, and not read; a name that `generate` does not know is refused all the same.
+        are not needed, and only their names are read: one that `generate` does not know is refused all the same.
 
     Returns
     -------
@@ -70,7 +69,6 @@ def measure(
         raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
     by, sources = _methods(by), _listed(sources)
     targets = None if targets is None else _listed(targets)
-    check_names(generate_kwargs)
     check_sentences(model, tokenizer, sources, targets, **generate_kwargs)
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     frames, checked = [], False
