@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import string
+
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 import addends
-from addends.errors import InputError
+from addends.decomposition import inputs
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.labels import labels
+from addends.errors import InputError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import PAD, VOCABULARY, make
 
@@ -122,7 +130,108 @@ def test_too_long_is_refused_by_index_and_cut_only_when_asked(model, tokenizer):
     assert addends.encode(model, tokenizer, SOURCES, TARGETS, truncation=True).truncated == ()
 
 
+SYMBOLS_AROUND = {  # what a tokenizer puts before and behind a text
+    "none": ((), ()),
+    "before": (("<s>",), ()),
+    "around": (("<s>",), ("</s>",)),
+    "two behind": ((), ("</s>", "<lang>")),
+}
+
+
+def letters(before, behind):
+    """A tokenizer of one letter a token, with symbols around a text."""
+    symbols = ["<s>", "<pad>", "</s>", "<unk>", "<lang>"]
+    ids = {piece: number for number, piece in enumerate([*symbols, *string.ascii_lowercase])}
+    whole = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    whole.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    template = " ".join([*before, "$A", *behind])
+    whole.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(symbol, ids[symbol]) for symbol in {*before, *behind}]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=whole, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("around", list(SYMBOLS_AROUND))
+@pytest.mark.parametrize("name", ["gpt2", "roberta"])
+def test_what_is_cut_is_text_and_never_a_symbol_around_it(name, around):
+    before, behind = SYMBOLS_AROUND[around]
+    model, own = make(name), letters(before, behind)
+    text = "abcdefghijklmnopqrstuvwxyz"
+    batch = addends.encode(model, own, [text, "abc"], truncation=True)
+    room = batch.input_ids.shape[1]
+    assert room == (20 if name == "gpt2" else 18)
+    kept = room - len(before) - len(behind)
+    assert own.convert_ids_to_tokens(batch.input_ids[0].tolist()) == [*before, *text[:kept], *behind]
+    assert batch.truncated == (("texts", 0),)
+    assert own._tokenizer.truncation is None  # the tokenizer is left as it was
+    assert own(text)["input_ids"] == own(text, truncation=False)["input_ids"]
+
+
+@pytest.mark.parametrize("around", list(SYMBOLS_AROUND))
+@pytest.mark.parametrize("name", ["gpt2", "roberta"])
+def test_rows_of_special_tokens_are_left_out_on_request(name, around):
+    before, behind = SYMBOLS_AROUND[around]
+    model, own = make(name), letters(before, behind)
+    own.add_special_tokens({"additional_special_tokens": ["<lang>"]})
+    every, words = (addends.encode(model, own, ["ab?", "abcdef"], special_tokens=counted) for counted in (True, False))
+    assert torch.equal(every.attention_mask, words.attention_mask)
+    assert words.mask.sum(dim=1).tolist() == [3, 6]  # an unknown word is a word
+    assert every.mask.sum(dim=1).tolist() == [3 + len(before) + len(behind), 6 + len(before) + len(behind)]
+    whole, part = addends.decompose(model, every), addends.decompose(model, words)
+    assert torch.equal(whole.vectors, part.vectors)  # the model reads the same
+    rows = addends.indicators(part)
+    assert rows.groupby("sentence")["position"].nunique().tolist() == [3, 6]
+    assert labels(model, own, words).states == ("a", "b", "<unk>")
+
+
+def test_a_translation_leaves_special_rows_out_on_request(model, tokenizer):
+    every, words = (
+        addends.translate(model, tokenizer, SOURCES, max_new_tokens=9, special_tokens=counted)
+        for counted in (True, False)
+    )
+    ends = every.labels == tokenizer.eos_token_id
+    ends |= every.labels == tokenizer.pad_token_id
+    assert torch.equal(every.labels, words.labels)
+    assert torch.equal(words.mask, every.mask & ~ends)
+
+
 # --- bad input ---
+
+
+@pytest.mark.parametrize("half", [0xD83D, 0xDCFF])
+def test_half_a_character_is_refused_by_side_and_index(model, tokenizer, half):
+    bad = ["il pleut", f"il {chr(half)}"]
+    for call in (
+        lambda: addends.encode(model, tokenizer, bad, TARGETS[:2]),
+        lambda: addends.translate(model, tokenizer, bad),
+    ):
+        with pytest.raises(
+            InputError, match=r"sources\[1\] holds '\\ud[0-9a-f]{3}' at character 3: half of a character"
+        ):
+            call()
+    with pytest.raises(InputError, match=r"targets\[1\] holds"):
+        addends.encode(model, tokenizer, SOURCES[:2], bad)
+    with pytest.raises(InputError, match=r"texts\[1\] holds"):
+        addends.encode(make("gpt2"), OneSided("left"), bad)
+    assert addends.encode(model, tokenizer, ["il \U0001f600"], ["it"]).input_ids.shape[0] == 1  # a whole one is read
+
+
+def test_a_text_without_a_token_is_refused_by_its_index():
+    own = letters((), ())
+    own._tokenizer.normalizer = normalizers.Replace("z", "")
+    with pytest.raises(InputError, match=r"texts\[1\] is 'zz', which is no token to the tokenizer"):
+        addends.encode(make("gpt2"), own, ["ab", "zz"])
+
+
+def test_a_row_that_names_no_number_of_positions_of_this_configuration(monkeypatch):
+    """As LED's and Whisper's configurations, which say it by other names."""
+    model = make("gpt2")
+    row = dataclasses.replace(architecture_of(model.config), positions="max_source_positions")
+    monkeypatch.setattr(inputs, "architecture_of", lambda _: row)
+    with pytest.raises(UnsupportedModelError, match="positions 'max_source_positions', which a GPT2Config lacks"):
+        addends.encode(model, OneSided("right"), SOURCES)
 
 
 def test_lists_of_different_length(model, tokenizer):

@@ -57,26 +57,80 @@ def test_the_cosine_of_a_zero_vector_is_missing_and_nothing_else_is(parts):
 
 def test_a_whole_state_is_its_own_part():
     state = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    importance, cosine, norm_ratio, distance = of_vectors(state, state)
+    importance, cosine, norm_ratio, distance = of_vectors(state[None], state)
     for values in (importance, cosine, norm_ratio):
-        torch.testing.assert_close(values, torch.ones(5))
+        torch.testing.assert_close(values, torch.ones(1, 5))
     assert distance.abs().max() == 0
 
 
 def test_scale_and_rotation_leave_all_but_distance_alone():
     generator = torch.Generator().manual_seed(1)
-    x, e = torch.randn(2, 8, 16, generator=generator, dtype=torch.float64)
+    x = torch.randn(3, 8, 16, generator=generator, dtype=torch.float64)  # (term, position, dim)
+    e = x.sum(dim=0)
     rotation = torch.linalg.qr(torch.randn(16, 16, generator=generator, dtype=torch.float64)).Q
     before, after = of_vectors(x, e), of_vectors(3 * x @ rotation, 3 * e @ rotation)
     torch.testing.assert_close(before[:3], after[:3])
     torch.testing.assert_close(3 * before[3], after[3])
 
 
+# --- what is zero ---
+
+
+def bound_of_zero(e, *parts):
+    """u sqrt(d) (|e| + sum |x|), which is what the documentation says."""
+    unit = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}[e.dtype]
+    return unit * e.shape[-1] ** 0.5 * (e.norm() + sum(x.norm() for x in parts))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_part_no_longer_than_rounding_is_zero_and_a_longer_one_is_not(dtype):
+    generator = torch.Generator().manual_seed(2)
+    e, direction = torch.randn(2, 64, generator=generator, dtype=dtype)
+    direction = direction / direction.norm()
+    for factor, is_zero in ((0.5, True), (2.0, False)):
+        part = factor * bound_of_zero(e, e) * direction
+        importance, cosine, norm_ratio, distance = of_vectors(torch.stack([e - part, part]), e)[:, 1].tolist()
+        assert distance == pytest.approx(e.norm().item(), rel=1e-5)
+        if is_zero:
+            assert (importance, norm_ratio) == (0, 0)
+            assert np.isnan(cosine)
+        else:
+            assert norm_ratio == pytest.approx((part.norm() / e.norm()).item(), rel=1e-6)
+            assert importance == pytest.approx((part @ e / (e @ e)).item(), rel=1e-5)
+            assert cosine == pytest.approx((direction @ e / e.norm()).item(), rel=1e-5)
+
+
+def test_a_state_that_its_parts_cancel_to_has_distances_alone():
+    part = torch.randn(64, generator=torch.Generator().manual_seed(3))
+    for state in (torch.zeros(64), 0.1 * bound_of_zero(part, part) * torch.ones(64) / 8):
+        values = of_vectors(torch.stack([part, state - part]), state)
+        assert values[:3].isnan().all()
+        torch.testing.assert_close(values[3], part.norm().expand(2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_of_a_sublayer_that_writes_its_constant_alone_is_no_part(make_marian, tokenizer, dtype):
+    """Its value map is zero and its biases are not: what it writes, less its constant, is rounding."""
+    model = make_marian(dtype=dtype)
+    with torch.no_grad():
+        for layer in model.model.decoder.layers:
+            layer.encoder_attn.v_proj.weight.zero_()
+    frames = {}
+    for name, rows in {"all": slice(None), "one": slice(2, 3)}.items():
+        parts = addends.decompose(model, addends.encode(model, tokenizer, SOURCES[rows], TARGETS[rows]))
+        frames[name] = addends.indicators(parts).query("term == 'S'")
+        assert parts.vectors[1:, parts.terms.index("S"), parts.mask].abs().max() > 0
+        size = parts.states[:, parts.mask].norm(dim=-1).flatten()
+        assert frames[name]["cosine"].isna().all()
+        assert (frames[name][["importance", "norm_ratio"]] == 0).all(axis=None)
+        np.testing.assert_allclose(frames[name]["distance"], size, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_squares_do_not_overflow_in_half_precision(dtype):
     """The square of a norm of 320 is beyond float16."""
     state = torch.full((1, 256), 20.0, dtype=dtype)
-    importance, cosine, norm_ratio, distance = of_vectors(state / 2, state)
+    importance, cosine, norm_ratio, distance = of_vectors(state[None] / 2, state)
     assert importance.dtype == torch.float32
     assert [importance.item(), cosine.item(), norm_ratio.item()] == pytest.approx([0.5, 1, 0.5])
     assert distance.item() == pytest.approx(160)

@@ -97,6 +97,97 @@ def test_the_cosine_of_a_part_that_is_zero_is_missing(measured):
     assert np.isfinite(measured.loc[~zero, list(NAMES)]).all(axis=None)
 
 
+def measured_in_pieces(model, tokenizer, sources, targets, size, order):
+    """`measure` of the sentences in another order and in batches of another size, with the rows back in place."""
+    turned = [None if texts is None else [texts[index] for index in order] for texts in (sources, targets)]
+    frame = addends.measure(model, tokenizer, *turned, batch_size=size, progress=False)
+    frame["sentence"] = frame["sentence"].map(dict(enumerate(order)))
+    return frame.sort_values(["sentence", "by", "layer", "term"], ignore_index=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "zero"), [("llama", True), ("t5", True), ("t5: gated", True), ("bart", False)])
+def test_what_is_zero_is_zero_in_every_batch(name, zero, dtype, tokenizer):
+    """Without biases, and where no tangent has an intercept, the constant is zero by arithmetic."""
+    room = {"max_position_embeddings": 60} if name in ("llama", "bart") else {}
+    model = make(name, dtype, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **room)
+    targets = TARGETS if model.config.is_encoder_decoder else None
+    frames = [
+        measured_in_pieces(model, tokenizer, SOURCES, targets, size, order)
+        for size, order in ((4, [0, 1, 2, 3]), (1, [0, 1, 2, 3]), (1, [3, 1, 0, 2]), (2, [2, 0, 3, 1]))
+    ]
+    exact = [*NAMES[:3]]
+    constant = frames[0].query("term == 'C' and layer > 0")
+    assert constant["cosine"].isna().all() if zero else constant["cosine"].notna().all()
+    for frame in frames[1:]:
+        assert frame["cosine"].isna().equals(frames[0]["cosine"].isna())
+        assert (frame[exact] == 0).equals(frames[0][exact] == 0)
+        if dtype == torch.float32:
+            # Nothing is had by subtraction, so a small part is as exact as a large one.
+            pd.testing.assert_frame_equal(frame, frames[0], rtol=1e-5, atol=1e-6)
+    if targets is None:
+        batch = addends.encode(model, tokenizer, SOURCES)
+    else:
+        batch = addends.encode(model, tokenizer, SOURCES, targets)
+    for by in TERMS:
+        rows = addends.indicators(addends.decompose(model, batch, by=by))
+        whole = rows.groupby(["sentence", "layer", "term"])["cosine"].apply(lambda values: values.isna().all())
+        here = frames[0].query("by == @by").set_index(["sentence", "layer", "term"])["cosine"].isna()
+        assert (whole == here.loc[whole.index]).all()
+
+
+def test_a_small_part_is_as_exact_in_later_batches_as_in_the_first(make_marian, tokenizer):
+    """Biases of 1e-3 make a constant of 1e-3: its direction is not to be lost in the rounding of the rest."""
+    model = make_marian(activation_function="relu")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.mul_(1e-3)
+    first, later = (measured_in_pieces(model, tokenizer, SOURCES, TARGETS, size, [0, 1, 2, 3]) for size in (4, 1))
+    constant = first.query("by == 'token' and term == 'C' and layer == 2")
+    assert (constant["norm_ratio"] < 0.01).all()
+    later = later.loc[constant.index]
+    np.testing.assert_allclose(later["cosine"], constant["cosine"], atol=2e-6)
+
+
+def test_options_are_those_of_translate(model, tokenizer):
+    for options in ({"max_new_tokens": 3}, {"num_beams": 3, "max_new_tokens": 6, "length_penalty": 0.1}):
+        frame = addends.measure(model, tokenizer, SOURCES, batch_size=2, progress=False, **options)
+        for index, source in enumerate(SOURCES):
+            batch = addends.translate(model, tokenizer, [source], **options)
+            assert (frame.loc[frame["sentence"] == index, "tokens"] == int(batch.mask.sum())).all()
+    # Where targets are given nothing is translated.
+    given = addends.measure(model, tokenizer, SOURCES, TARGETS, progress=False, num_beams=3)
+    pd.testing.assert_frame_equal(given, addends.measure(model, tokenizer, SOURCES, TARGETS, progress=False))
+
+
+def test_special_tokens_are_left_out_on_request(model, tokenizer, measured):
+    frame = addends.measure(model, tokenizer, SOURCES, TARGETS, progress=False, special_tokens=False)
+    assert (frame["tokens"] == measured["tokens"] - 1).all()  # the end symbol
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
+    rows = addends.indicators(addends.decompose(model, batch))
+    last = batch.mask.sum(dim=1).numpy()[rows["sentence"]] - 1
+    expected = rows[rows["position"] < last].groupby(["sentence", "layer", "term"])[list(NAMES)].mean()
+    here = frame.query("by == 'sublayer'").set_index(["sentence", "layer", "term"])[list(NAMES)]
+    pd.testing.assert_frame_equal(here.loc[expected.index], expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_translation_that_says_nothing_has_a_row_and_no_numbers(model, tokenizer, monkeypatch, batch_size):
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+    def generate(input_ids, **_):
+        rows = [[pad, end, pad] if len(row[row != pad]) < 8 else [pad, 5, end] for row in input_ids]
+        return torch.tensor(rows)
+
+    monkeypatch.setattr(model, "generate", generate)
+    frame = addends.measure(model, tokenizer, SOURCES, batch_size=batch_size, progress=False, special_tokens=False)
+    silent = frame["tokens"] == 0
+    assert 0 < frame.loc[silent, "sentence"].nunique() < len(SOURCES)
+    assert frame.loc[silent, list(NAMES)].isna().all(axis=None)
+    assert frame.loc[~silent, "importance"].notna().all()
+
+
 def test_without_targets_the_models_own_ids_are_measured(model, tokenizer):
     frame = addends.measure(model, tokenizer, SOURCES, None, batch_size=3, progress=False)
     for index, source in enumerate(SOURCES):
@@ -155,6 +246,16 @@ def test_the_gradient_mode_and_the_random_state_are_left_alone(model, tokenizer)
     [
         (SOURCES, TARGETS[:3], {}, "4 sources and 3 targets"),
         (SOURCES, TARGETS, {"batch_size": 0}, "batch_size=0"),
+        (SOURCES, TARGETS, {"batchsize": 2}, "batchsize is no option of generate"),
+        (SOURCES, None, {"num_beam": 2}, "num_beam is no option of generate"),
+        (SOURCES, None, {"max_new_tokens": 99}, "max_new_tokens=99"),
+        (
+            ["il pleut", "il \udcff", "il"],
+            TARGETS[:3],
+            {"batch_size": 1},
+            r"sources\[1\] holds '\\udcff' at character 3",
+        ),
+        (SOURCES, ["it", "it", "\ud83d it", "it"], {"batch_size": 1}, r"targets\[2\] holds '\\ud83d' at character 0"),
         (SOURCES, TARGETS, {"by": "word"}, "by='word'.*'sublayer', 'token'"),
         (SOURCES, TARGETS, {"by": ()}, r"by=\(\)"),
         ([], None, {}, "sources is empty"),

@@ -24,7 +24,8 @@ class Batch:
     decoder_input_ids : Tensor, optional
         What the decoder reads.
     decoder_mask : Tensor of bool, optional
-        True where row t has a real label. None means that every row has.
+        True where row t counts: where it has a real label, special tokens left out if that was asked for. None means
+        that every row counts. In a single stack, True where a row counts; None means every real token's.
     position_ids : Tensor, optional
         For single stacks that take them. With padding on the left, models with absolute positions need them; `encode`
         gives them.

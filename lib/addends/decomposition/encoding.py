@@ -6,13 +6,17 @@ Nothing is cut in silence, and what a model generated stays the ids that it gene
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
-from addends.decomposition.generation import end_symbols, generation_options
+from addends.decomposition.generation import check_names, end_symbols, generation_options
 from addends.decomposition.inputs import positions
+from addends.decomposition.labels import special_ids
+from addends.decomposition.languages import beginning, check_languages, check_written, decoder_start
 from addends.decomposition.loading import check_vocabulary
 from addends.errors import InputError
 
@@ -27,6 +31,7 @@ def encode(
     *,
     truncation: bool = False,
     legacy: bool = False,
+    special_tokens: bool = True,
 ) -> Batch:
     """Tokenize sentences into a `Batch` on the model's device: sources and targets, or the texts of a single stack.
 
@@ -42,19 +47,27 @@ def encode(
     targets : sequence of str, optional
         As many as sources; for encoder-decoders.
     truncation : bool
-        Cut sentences that are longer than the model's positions; the batch's ``truncated`` lists them. By default
-        they are refused.
+        Cut sentences that are longer than the model's positions, as their tokenizer cuts: it keeps the symbols that it
+        puts around a text; the batch's ``truncated`` lists them. By default they are refused.
     legacy : bool
         Feed the decoder as the code released with Mickus & Vázquez (2023) does: the target is tokenized by the
         *source* side's tokenizer and not shifted, so that row t is the state after reading token t at position t - 1
         (counting tokens from 1), the row fed with the end symbol counts too, and rows whose id is the pad's do not.
         For reproducing published numbers only.
+    special_tokens : bool
+        Whether a row counts whose token is a special one: the end symbol, a beginning, a language's token (unknown
+        words are no special tokens). The token is that of the row's label; in a single stack, that which it stands on.
+        By default every real token counts. With False the batch's mask is False there: `indicators` and whatever else
+        goes by it leave the row out. The model reads the same either way.
 
     Raises
     ------
     InputError
-        If the lists differ in length, targets are missing or not wanted, a list is empty, or a sentence is blank or
-        longer than the model's positions; the message gives the side and the index.
+        If the lists differ in length, targets are missing or not wanted, a list is empty, a multilingual tokenizer
+        lacks a language, or a sentence is blank, holds half a character, or is longer than the model's positions; the
+        message gives the side and the index.
+    ModelStateError
+        If the model's configuration does not say what its decoder reads first.
     """
     kind = architecture_of(model.config).kind
     sources = _texts("sources" if kind == "encoder-decoder" else "texts", sources)
@@ -62,7 +75,8 @@ def encode(
     if kind != "encoder-decoder":
         if targets is not None or legacy:
             raise InputError(_ONE_STACK.format(model.config.model_type))
-        return _encode_texts(model, tokenizer, sources, truncation)
+        batch = _encode_texts(model, tokenizer, sources, truncation)
+        return batch if special_tokens else _without_special(batch, tokenizer)
     if targets is None:
         raise InputError(
             f"A {model.config.model_type} is an encoder-decoder: give targets, encode(model, tokenizer, sources, "
@@ -71,18 +85,20 @@ def encode(
     targets = _texts("targets", targets)
     if len(sources) != len(targets):
         raise InputError(_unequal(sources, targets))
-    source_ids = tokenizer(sources)["input_ids"]
-    target_ids = tokenizer(targets)["input_ids"] if legacy else tokenizer(text_target=targets)["input_ids"]
-    source_ids, cut_sources = _fit(model, source_ids, "sources", truncation)
-    target_ids, cut_targets = _fit(model, target_ids, "targets", truncation)
+    check_languages(tokenizer, sources, None if legacy else targets)
+    start = None if legacy else decoder_start(model)
+    source_ids, cut_sources = _tokenized(model, tokenizer, "sources", sources, truncation)
+    target_ids, cut_targets = _tokenized(model, tokenizer, "targets", targets, truncation, as_sources=legacy)
+    if not legacy:
+        check_written(tokenizer, start, target_ids)
     pad = model.config.pad_token_id
     input_ids, attention_mask = _pad(source_ids, pad)
     labels, label_mask = _pad(target_ids, pad)
     if legacy:
         decoder_input_ids, decoder_mask = labels, labels != pad
     else:
-        decoder_input_ids, decoder_mask = _shift_right(model, labels, label_mask), label_mask
-    return Batch(
+        decoder_input_ids, decoder_mask = _shift_right(start, labels, label_mask), label_mask
+    batch = Batch(
         input_ids=input_ids,
         attention_mask=attention_mask.long(),
         decoder_input_ids=decoder_input_ids,
@@ -91,11 +107,12 @@ def encode(
         texts=tuple(targets),
         truncated=cut_sources + cut_targets,
     ).to(model.device)
+    return batch if special_tokens else _without_special(batch, tokenizer)
 
 
 def _encode_texts(model, tokenizer, texts: list[str], truncation: bool) -> Batch:
     """The batch of a single stack. Positions count real tokens, so that padding on the left does not move them."""
-    ids, truncated = _fit(model, tokenizer(texts)["input_ids"], "texts", truncation)
+    ids, truncated = _tokenized(model, tokenizer, "texts", texts, truncation)
     # A tokenizer without a pad symbol (GPT-2's, Llama's) may fill with any id: the mask hides it.
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     input_ids, mask = _pad(ids, pad, left=tokenizer.padding_side == "left")
@@ -111,38 +128,56 @@ def _encode_texts(model, tokenizer, texts: list[str], truncation: bool) -> Batch
     ).to(model.device)
 
 
-def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = False, **generate_kwargs) -> Batch:
+def translate(
+    model,
+    tokenizer,
+    sources: Sequence[str],
+    *,
+    truncation: bool = False,
+    special_tokens: bool = True,
+    **generate_kwargs,
+) -> Batch:
     """Translate the sources with an encoder-decoder and return the `Batch` whose targets are the ids generated.
 
     The ids are taken as the model made them, never decoded and tokenized again; ``.texts`` holds the translations.
-    Greedy search (``num_beams=1, do_sample=False``) unless ``generate_kwargs`` say otherwise. A translation that
-    reaches ``max_new_tokens`` or ``max_length`` without an end symbol ends there; where neither is given, it may take
-    as many tokens as the decoder has positions (512 where these are relative).
+    The decoder begins as `encode` makes it begin: see `addends.decomposition.languages`. Greedy search
+    (``num_beams=1, do_sample=False``) unless ``generate_kwargs`` say otherwise; what they leave open is as in
+    ``model.generation_config``. A translation that reaches ``max_new_tokens`` or ``max_length`` without an end symbol
+    ends there; where neither is given, it may take as many tokens as the decoder has positions (512 where these are
+    relative).
+
+    Parameters
+    ----------
+    truncation, special_tokens : bool
+        As in `encode`.
+    **generate_kwargs
+        Options of transformers' ``generate``, and what `set_languages` returns. Without the latter a multilingual
+        model writes its tokenizer's target language, else the one that its configuration forces.
 
     Raises
     ------
     InputError
-        If ``sources`` is empty, a sentence is blank or longer than the model's positions, or an option is not allowed:
-        one translation a source is made, and no longer than the model's positions.
+        If ``sources`` is empty, a sentence is blank or longer than the model's positions, a multilingual model is told
+        no target language, or an option is not allowed: one translation a source is made, and no longer than the
+        model's positions.
+    ModelStateError
+        If the model's configurations do not say, or say differently, what its decoder reads first.
     """
-    if architecture_of(model.config).kind != "encoder-decoder":
-        raise InputError(f"A {model.config.model_type} does not translate. Give its texts to encode.")
-    options = generation_options(model, generate_kwargs)
     sources = _texts("sources", sources)
-    check_vocabulary(model, tokenizer)
-    source_ids, truncated = _fit(model, tokenizer(sources)["input_ids"], "sources", truncation)
+    options = _options(model, tokenizer, sources, generate_kwargs)
+    source_ids, truncated = _tokenized(model, tokenizer, "sources", sources, truncation)
     input_ids, attention_mask = _pad(source_ids, model.config.pad_token_id)
     try:
         with torch.no_grad():
             generated = model.generate(
                 input_ids=input_ids.to(model.device), attention_mask=attention_mask.long().to(model.device), **options
             )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"generate refused the options {generate_kwargs}: {error}") from error
     labels = generated[:, 1:]  # (sentence, 1 + position) -> (sentence, position): without the start symbol
-    ends = torch.isin(labels, labels.new_tensor(end_symbols(model))).long()
+    ends = torch.isin(labels, labels.new_tensor(end_symbols(model, generate_kwargs))).long()
     decoder_mask = ends.cumsum(dim=1) - ends == 0  # up to and with the first end symbol
-    return Batch(
+    batch = Batch(
         input_ids=input_ids,
         attention_mask=attention_mask.long(),
         decoder_input_ids=generated[:, :-1],
@@ -151,42 +186,83 @@ def translate(model, tokenizer, sources: Sequence[str], *, truncation: bool = Fa
         texts=tuple(tokenizer.batch_decode(generated, skip_special_tokens=True)),
         truncated=truncated,
     ).to(model.device)
+    return batch if special_tokens else _without_special(batch, tokenizer)
 
 
 def encode_or_translate(
-    model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None, **generate_kwargs
+    model,
+    tokenizer,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    *,
+    special_tokens: bool = True,
+    **generate_kwargs,
 ) -> Batch:
     """`encode` what is given, whatever the kind of model; `translate` where an encoder-decoder is given no targets.
 
-    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and not read.
+    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and only their names are
+    read.
 
     Raises
     ------
     InputError
         As `encode` and `translate` do.
     """
+    check_names(generate_kwargs)
     if targets is None and architecture_of(model.config).kind == "encoder-decoder":
-        return translate(model, tokenizer, sources, **generate_kwargs)
-    return encode(model, tokenizer, sources, targets)
+        return translate(model, tokenizer, sources, special_tokens=special_tokens, **generate_kwargs)
+    return encode(model, tokenizer, sources, targets, special_tokens=special_tokens)
 
 
-def check_sentences(model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
+def check_sentences(
+    model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None, **generate_kwargs
+) -> None:
     """Raise InputError where `encode` (of an encoder-decoder without targets, `translate`) would, running no model.
 
     For whoever sorts sentences and encodes them batch by batch: the index in the message is that in the whole list.
     """
+    check_names(generate_kwargs)
     pair = architecture_of(model.config).kind == "encoder-decoder"
     side = "sources" if pair else "texts"
     sources = _texts(side, sources)
     check_vocabulary(model, tokenizer)
-    _fit(model, tokenizer(sources)["input_ids"], side, truncation=False)
     if targets is not None and not pair:
         raise InputError(_ONE_STACK.format(model.config.model_type))
     if targets is not None:
         targets = _texts("targets", targets)
         if len(sources) != len(targets):
             raise InputError(_unequal(sources, targets))
-        _fit(model, tokenizer(text_target=targets)["input_ids"], "targets", truncation=False)
+    elif pair:
+        _options(model, tokenizer, sources, generate_kwargs)
+    if pair:
+        check_languages(tokenizer, sources, targets)
+    _tokenized(model, tokenizer, side, sources)
+    if targets is not None:
+        target_ids, _ = _tokenized(model, tokenizer, "targets", targets)
+        check_written(tokenizer, decoder_start(model), target_ids)
+
+
+def _options(model, tokenizer, sources: list[str], generate_kwargs: dict) -> dict:
+    """What `generate` is called with for these sources."""
+    if architecture_of(model.config).kind != "encoder-decoder":
+        raise InputError(f"A {model.config.model_type} does not translate. Give its texts to encode.")
+    if not hasattr(model, "generate"):
+        raise InputError(
+            f"A {type(model).__name__} has no output head, and does not translate. Load the model with addends.load, "
+            "or give targets."
+        )
+    options = generation_options(model, generate_kwargs)
+    check_vocabulary(model, tokenizer)
+    check_languages(tokenizer, sources)
+    return {**options, **beginning(model, tokenizer, generate_kwargs)}
+
+
+def _without_special(batch: Batch, tokenizer) -> Batch:
+    """The batch with a mask that leaves out the rows of special tokens."""
+    read = batch.input_ids if batch.decoder_input_ids is None else batch.decoder_input_ids
+    rows = read if batch.labels is None else batch.labels
+    special = torch.isin(rows, rows.new_tensor(sorted(special_ids(tokenizer))))
+    return replace(batch, decoder_mask=batch.mask & ~special)
 
 
 def _unequal(sources: Sequence[str], targets: Sequence[str]) -> str:
@@ -202,22 +278,35 @@ def _texts(name: str, texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{name}[{index}] is {text!r}. Every sentence is to be a string that is not blank.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{name}[{index}] holds {text[error.start]!r} at character {error.start}: half of a character (a lone "
+                "surrogate), which no tokenizer reads. Read the file in its own encoding, or leave that out."
+            ) from error
     return texts
 
 
-def _fit(
-    model, ids: list[list[int]], name: str, truncation: bool
+def _tokenized(
+    model, tokenizer, name: str, texts: list[str], truncation: bool = False, as_sources: bool = False
 ) -> tuple[list[list[int]], tuple[tuple[str, int], ...]]:
+    """The ids of one side, targets by the target's rules unless ``as_sources``; and which ones were cut."""
+    read = partial(tokenizer, text_target=texts) if name == "targets" and not as_sources else partial(tokenizer, texts)
     limit = positions(model)
+    # Cut by the tokenizer, which knows which symbols it puts around a text; the second call leaves no limit behind.
+    cut = read(truncation=True, max_length=limit)["input_ids"] if truncation and limit else None
+    ids = read()["input_ids"]
+    for index, row in enumerate(ids):
+        if not row:
+            raise InputError(f"{name}[{index}] is {texts[index]!r}, which is no token to the tokenizer. Leave it out.")
     long = [index for index, row in enumerate(ids) if limit is not None and len(row) > limit]
     if long and not truncation:
         raise InputError(
             f"{name}[{long[0]}] has {len(ids[long[0]])} tokens, the model has {limit} positions. Leave it out, split "
             "it, or pass truncation=True to cut it (the batch then lists it in .truncated)."
         )
-    # The last token, the end symbol, is kept.
-    cut = [[*row[: limit - 1], row[-1]] if index in long else row for index, row in enumerate(ids)]
-    return cut, tuple((name, index) for index in long)
+    return [cut[index] if index in long else row for index, row in enumerate(ids)], tuple((name, each) for each in long)
 
 
 def _pad(ids: list[list[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,15 +317,10 @@ def _pad(ids: list[list[int]], pad: int, left: bool = False) -> tuple[torch.Tens
     return padded, mask  # both (sentence, position)
 
 
-def _shift_right(model, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What the decoder reads to predict ``labels``: the start symbol, then all labels but the last.
-
-    mBART has no fixed start symbol: its targets end with their language token, and the decoder starts with that.
-    """
-    start = model.config.decoder_start_token_id
+def _shift_right(start: int | None, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the decoder reads to predict ``labels``: the start symbol (None: the last label), then all but the last."""
     if start is None:
-        last = mask.sum(dim=1, keepdim=True) - 1  # (sentence, 1)
-        first = labels.gather(1, last)
+        first = labels.gather(1, mask.sum(dim=1, keepdim=True) - 1)  # (sentence, 1)
     else:
         first = labels.new_full((len(labels), 1), start)
     return torch.cat([first, labels[:, :-1]], dim=1)

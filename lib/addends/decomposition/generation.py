@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+
+from transformers import GenerationConfig, GenerationMixin
+
 from addends.decomposition.inputs import positions
 from addends.errors import InputError
+
+_MADE_BY_TRANSLATE = ("inputs", "input_ids", "attention_mask", "inputs_embeds", "decoder_input_ids")
+
+
+def check_names(options: dict) -> None:
+    """Raise InputError unless every option is one that `generate` knows and that `translate` leaves open."""
+    arguments = inspect.signature(GenerationMixin.generate).parameters.keys() - {"self", "kwargs"}
+    known = GenerationConfig().to_dict().keys() | arguments
+    for name in options:
+        if name in _MADE_BY_TRANSLATE:
+            raise InputError(
+                f"{name} cannot be given to translate: it makes them from the sources. For a target language, pass "
+                "forced_bos_token_id or decoder_start_token_id."
+            )
+        if name == "generation_config":
+            raise InputError("generation_config: give its options by name, such as num_beams=4.")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            raise InputError(f"{name} is no option of generate.{f' Nearest: {near}.' if near else ''}")
 
 
 def generation_options(model, options: dict) -> dict:
@@ -16,12 +40,7 @@ def generation_options(model, options: dict) -> dict:
     InputError
         If an option would make anything but one translation a source, or a longer one than the model has positions.
     """
-    fixed = sorted({"inputs", "input_ids", "attention_mask", "inputs_embeds", "decoder_input_ids"} & options.keys())
-    if fixed:
-        raise InputError(
-            f"{fixed[0]} cannot be given to translate: it makes them from the sources. For a target language, pass "
-            "forced_bos_token_id or decoder_start_token_id."
-        )
+    check_names(options)
     if options.get("num_return_sequences", 1) != 1 or options.get("return_dict_in_generate"):
         name = "return_dict_in_generate" if options.get("return_dict_in_generate") else "num_return_sequences"
         raise InputError(f"{name}={options[name]!r}: a batch holds one translation a source. Leave it out.")
@@ -37,13 +56,16 @@ def generation_options(model, options: dict) -> dict:
                 f"from {1 + start} to {most}, as the model has {limit} positions" if most else f"{1 + start} or more"
             )
             raise InputError(f"{name}={value!r}: an integer is wanted, {allowed}.")
-    cap = {} if given else {"max_new_tokens": 512 if limit is None else limit}
-    return {"num_beams": 1, "do_sample": False, **cap, "return_dict_in_generate": False, **options}
+    # A max_new_tokens among the model's own settings would go before a max_length that is given.
+    cap = {"max_new_tokens": None if given else 512 if limit is None else limit}
+    one = {"num_return_sequences": 1, "return_dict_in_generate": False}  # whatever the model's own settings are
+    return {"num_beams": 1, "do_sample": False, **cap, **one, **options}
 
 
-def end_symbols(model) -> list[int]:
-    """The ids that end a generated sequence."""
+def end_symbols(model, options: dict) -> list[int]:
+    """The ids that end a generated sequence: those of the options, else the model's own."""
     settings = getattr(model, "generation_config", None)
-    end = getattr(settings, "eos_token_id", None)
+    end = options.get("eos_token_id")
+    end = getattr(settings, "eos_token_id", None) if end is None else end
     end = model.config.eos_token_id if end is None else end
     return list(end) if isinstance(end, (list, tuple)) else [] if end is None else [end]

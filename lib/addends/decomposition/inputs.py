@@ -9,7 +9,7 @@ from torch import nn
 
 from addends.decomposition.architectures import Architecture, Stack, architecture_of
 from addends.decomposition.batches import Batch
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 
 
 def inputs_of(row: Architecture, model, batch: Batch) -> dict[str, torch.Tensor | bool]:
@@ -59,9 +59,24 @@ def inputs_of(row: Architecture, model, batch: Batch) -> dict[str, torch.Tensor 
 
 
 def positions(model) -> int | None:
-    """The largest number of tokens that the model has positions for; None where there is no limit."""
+    """The largest number of tokens that the model has positions for; None where there is no limit.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the configuration lacks what the row names.
+    """
     row = architecture_of(model.config)
-    return None if row.positions is None else getattr(model.config, row.positions) - row.first_position
+    if row.positions is None:
+        return None
+    limit = getattr(model.config, row.positions, None)
+    if limit is None:
+        raise UnsupportedModelError(
+            f"The row {row.model_type!r} names the number of positions {row.positions!r}, which a "
+            f"{type(model.config).__name__} lacks. Correct the row: positions is the configuration's own name for it, "
+            "or None where there is no limit."
+        )
+    return limit - row.first_position
 
 
 def embeddings(model) -> tuple[int | None, int | None]:

@@ -12,6 +12,7 @@ import torch
 
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batches import Batch
+from addends.decomposition.languages import language_ids
 from addends.errors import InputError
 
 ROWS = {
@@ -43,7 +44,7 @@ class Labels:
 
 
 def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
-    """The labels of a sentence of a batch; padding has none.
+    """The labels of a sentence of a batch; padding has none, nor have states that the batch's mask leaves out.
 
     Raises
     ------
@@ -55,8 +56,16 @@ def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
     kind = architecture_of(model.config).kind
     inputs = batch.input_ids[sentence][batch.attention_mask[sentence].bool()]
     written = batch.decoder_input_ids if batch.labels is None else batch.labels
-    states = inputs if written is None else written[sentence][batch.mask[sentence]]
+    states = (batch.input_ids if written is None else written)[sentence][batch.mask[sentence]]
     return Labels(_words(tokenizer, states), _words(tokenizer, inputs), ROWS[kind], COLUMNS[kind])
+
+
+def special_ids(tokenizer) -> set[int]:
+    """The ids that stand for no piece of a text: ends and beginnings, padding, languages; not that of unknown words."""
+    special = set(tokenizer.all_special_ids) | set(language_ids(tokenizer).values())
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return special if unknown in others else special - {unknown}
 
 
 def _words(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:

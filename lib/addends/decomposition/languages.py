@@ -1,14 +1,27 @@
-"""Multilingual models: which language the source is in, and which one the decoder is to write.
+"""Which language the source is in, which one the decoder is to write, and what the decoder therefore begins with.
 
-mBART, M2M100 and NLLB say a language by a token of their tokenizer's. A tokenizer remembers two languages, the source's
-and the target's; what is generated needs the target's token as its first one.
+    mBART-25, PLBart    source: words </s> fr_XX    the decoder begins with en_XX
+    mBART-50            source: fr_XX words </s>    the decoder begins with </s> en_XX
+    M2M100, NLLB        source: fr words </s>       the decoder begins with </s> en
+    Marian              source: >>fra<< words </s>  the decoder begins with <pad>; its language stands in the source
+
+The first four say a language by a token of their tokenizer's, which remembers two: the source's (its own default where
+nobody set it) and the target's. What the decoder begins with is one thing for a target that is given and for a
+translation that is made: what the model is trained with.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
-from addends.errors import InputError
+from transformers import PLBartTokenizer
+
+from addends.decomposition.inputs import embeddings
+from addends.errors import InputError, ModelStateError
+
+# Families that are trained with the last token of a target (its language, or its end) as what the decoder reads first.
+_BEGIN_WITH_LAST = ("mbart", "plbart")
 
 
 def set_languages(tokenizer, source: str | None = None, target: str | None = None) -> dict[str, int]:
@@ -23,7 +36,8 @@ def set_languages(tokenizer, source: str | None = None, target: str | None = Non
     Returns
     -------
     dict
-        ``{"forced_bos_token_id": id}`` where a target language was given, else empty.
+        ``{"forced_bos_token_id": id}`` where a target language was given, else empty. `translate` puts that token where
+        the model is trained to find it: in mBART-25 the decoder begins with it.
 
     Raises
     ------
@@ -39,18 +53,160 @@ def set_languages(tokenizer, source: str | None = None, target: str | None = Non
 
 def _token_id(tokenizer, side: str, language: str) -> int:
     """The id of a language's token."""
-    if not hasattr(tokenizer, side):
+    ids = language_ids(tokenizer)
+    if not ids:
+        how = "models that are told their task in words want it in the source, as T5 does."
+        if hasattr(tokenizer, "supported_language_codes"):
+            how = "a Marian model with several target languages wants its code in the source: '>>fra<< It rains.'"
         raise InputError(
             f"{side}={language!r}: a {type(tokenizer).__name__} has no languages to choose from. Leave it out (None); "
-            "models that are told their task in words want it in the source, as T5 does."
+            + how
         )
-    # M2M100 writes the token of "fr" as "__fr__"; elsewhere a language is its own token, among the special ones.
-    spelled = getattr(tokenizer, "lang_code_to_token", None)
-    spelled = spelled or {token: token for token in tokenizer.all_special_tokens if not token.startswith("<")}
-    if language not in spelled:
-        near = difflib.get_close_matches(language, spelled, n=5, cutoff=0.3)
+    if language not in ids:
+        near = difflib.get_close_matches(language, ids, n=5, cutoff=0.3)
         raise InputError(
             f"{side}={language!r} is no language of this {type(tokenizer).__name__}. Nearest: "
-            f"{near or sorted(spelled)[:8]}."
+            f"{near or sorted(ids)[:8]}."
         )
-    return tokenizer.convert_tokens_to_ids(spelled[language])
+    return ids[language]
+
+
+def language_ids(tokenizer) -> dict[str, int]:
+    """The token of each language that a tokenizer can be told, by the language's name; empty where it has none."""
+    if not hasattr(tokenizer, "tgt_lang"):
+        return {}
+    if hasattr(tokenizer, "lang_code_to_token"):  # M2M100 writes the token of "fr" as "__fr__"
+        tokens = tokenizer.lang_code_to_token
+        return dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens.values())), strict=True))
+    if hasattr(tokenizer, "lang_code_to_id"):  # PLBart takes "java" and "__java__" alike
+        codes = tokenizer.lang_code_to_id
+        return {name: number for code, number in codes.items() for name in (code, code.strip("_"))}
+    # Elsewhere a language is its own token, among the special ones.
+    tokens = [token for token in tokenizer.all_special_tokens if not token.startswith("<")]
+    return dict(zip(tokens, tokenizer.convert_tokens_to_ids(tokens), strict=True))
+
+
+def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
+    """Raise InputError where sentences would be read as another language's, or as none's, without a word.
+
+    A multilingual tokenizer needs its source language, and, for targets that are given, its target language (mBART's
+    would write the source's). Of a Marian tokenizer with several target languages every source begins with a code.
+    """
+    name = type(tokenizer).__name__
+    if language_ids(tokenizer) and tokenizer.src_lang is None and not isinstance(tokenizer, PLBartTokenizer):
+        raise InputError(
+            f"The {name} has no source language: name it, set_languages(tokenizer, source=...) in "
+            "addends.decomposition.languages."
+        )
+    if targets is not None and _needs_target(tokenizer):
+        raise InputError(
+            f"The {name} has no target language, and would write the targets as another one's: name it, "
+            "set_languages(tokenizer, target=...) in addends.decomposition.languages."
+        )
+    codes = getattr(tokenizer, "supported_language_codes", None)
+    if codes is None:
+        return
+    for side, texts in (("sources", sources), ("targets", targets or ())):
+        for index, text in enumerate(texts):
+            code = text[: text.find("<<") + 2] if text.startswith(">>") and "<<" in text else None
+            if code is not None and code not in tokenizer.encoder:
+                raise InputError(
+                    f"{side}[{index}] begins with {code!r}, which this {name} takes for the code of a language and "
+                    f"does not know: it would read an unknown token. It knows {codes[:8] or 'none'}."
+                )
+            if side == "sources" and code is None and len(codes) > 1:
+                raise InputError(
+                    f"sources[{index}] names no target language, and this {name} has {len(codes)}: begin every source "
+                    f"with one, such as '{codes[0]} {text[:20]}'. It knows {codes[:8]}."
+                )
+
+
+def _needs_target(tokenizer) -> bool:
+    """Whether a target language is to be chosen and none is: what is then written as a target's is the source's.
+
+    No target is tokenized to find out: the tokenizers of mBART and NLLB would take the source's language for good.
+    """
+    optional = isinstance(tokenizer, PLBartTokenizer)  # which writes no language then
+    return bool(language_ids(tokenizer)) and tokenizer.tgt_lang is None and not optional
+
+
+def decoder_start(model) -> int | None:
+    """The id that the decoder reads first, of every target; None where it is the last token of each target."""
+    if model.config.model_type in _BEGIN_WITH_LAST:
+        return None
+    start = model.config.decoder_start_token_id
+    if start is None:
+        start = _generation_setting(model, "decoder_start_token_id")
+    if start is None:
+        raise ModelStateError(
+            f"The configuration of this {model.config.model_type} model names no decoder_start_token_id, the id that "
+            "its decoder reads first. Set model.config.decoder_start_token_id to the one that it was trained with."
+        )
+    return start
+
+
+def check_written(tokenizer, start: int | None, labels: Sequence[Sequence[int]]) -> None:
+    """Raise InputError if a decoder would have to write a target's words before it has read the target's language."""
+    ids = set(language_ids(tokenizer).values())
+    if start is not None and start not in ids and any(row[-1] in ids and row[0] not in ids for row in labels):
+        raise InputError(
+            f"The {type(tokenizer).__name__} writes the language of a target behind it, but the model's decoder begins "
+            f"with the token {start} and would not know the language. Load the tokenizer with legacy_behaviour=False."
+        )
+
+
+def beginning(model, tokenizer, options: dict) -> dict[str, int | None]:
+    """What `generate` is told of the decoder's first tokens, so that a translation begins as a target does.
+
+    The language is that of ``options`` (forced_bos_token_id, or decoder_start_token_id), else the tokenizer's target
+    language, else the one that the model's configuration forces.
+
+    Raises
+    ------
+    InputError
+        If a multilingual model is told no target language, or an id is none that the decoder embeds.
+    ModelStateError
+        If config and generation_config begin differently, or neither says how.
+    """
+    start, first = (options.get(name) for name in ("decoder_start_token_id", "forced_bos_token_id"))
+    size = embeddings(model)[1]
+    for name, value in (("decoder_start_token_id", start), ("forced_bos_token_id", first)):
+        if value is not None and (type(value) is not int or value < 0 or (size is not None and value >= size)):
+            raise InputError(f"{name}={value!r}: an id is wanted, one that the decoder embeds, below {size}.")
+    ids = language_ids(tokenizer)
+    languages, needed = set(ids.values()), _needs_target(tokenizer)
+    forced = _generation_setting(model, "forced_bos_token_id")
+    configured = _generation_setting(model, "decoder_start_token_id")
+    told = ids.get(tokenizer.tgt_lang) if ids else None
+    named = (first, start, told, forced, configured, model.config.decoder_start_token_id)
+    language = next((each for each in named if each in languages), None)
+    if needed and language is None and first is None:
+        raise InputError(
+            f"A {type(tokenizer).__name__} has {len(languages)} target languages, and none is named: the model would "
+            "write any. Pass the options that set_languages(tokenizer, source, target) in "
+            "addends.decomposition.languages returns, or forced_bos_token_id."
+        )
+    trained = decoder_start(model)
+    if trained is None:  # a source ends as a target does
+        trained = tokenizer(["a"] if needed else None, text_target=None if needed else ["a"])["input_ids"][0][-1]
+        if trained in languages:  # the decoder begins with the language, and is not made to write it
+            both = start is not None and first is not None
+            return {
+                "decoder_start_token_id": language if start is None else start,
+                "forced_bos_token_id": first if both else None,
+            }
+    if start is None and configured not in (None, trained):
+        raise ModelStateError(
+            f"The decoder is trained to begin with the token {trained}, but model.generation_config begins "
+            f"translations with {configured}: a target that is given and a translation would be read differently. Set "
+            "model.generation_config.decoder_start_token_id, or pass decoder_start_token_id."
+        )
+    start = trained if start is None else start
+    if first is None:
+        first = forced if language is None else language
+        first = None if first == start else first
+    return {"decoder_start_token_id": start, "forced_bos_token_id": first}
+
+
+def _generation_setting(model, name: str) -> int | None:
+    return getattr(getattr(model, "generation_config", None), name, None)

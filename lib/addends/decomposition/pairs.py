@@ -51,7 +51,8 @@ def state_by_input(model, batch: Batch, sentence: int = 0, through_encoder: bool
     side = terms[0][0]  # S, or T of a single stack
     inputs = [number for number, term in enumerate(terms) if term.startswith(side)]
     real = batch.attention_mask[0].bool()
-    values = of_vectors(vectors[inputs][real, 0], state)[..., batch.mask[0]]  # (indicator, input, position)
+    values = of_vectors(vectors[:, 0], state[0])[:, inputs]  # (indicator, input, position): what is zero, by all parts
+    values = values[:, real][..., batch.mask[0]]
     index = pd.MultiIndex.from_product([range(size) for size in values.shape[1:]], names=["source", "position"])
     flat = values.flatten(1).T.cpu().double().numpy()  # (input * position, indicator)
     frame = pd.DataFrame(flat, index=index, columns=list(NAMES)).reset_index()

@@ -23,6 +23,8 @@ def measure(
     by: str | Sequence[str] = ("sublayer", "token"),
     batch_size: int = 32,
     progress: bool = True,
+    special_tokens: bool = True,
+    **generate_kwargs,
 ) -> pd.DataFrame:
     """The four indicators of every term in every sentence, as means over the sentence's real tokens.
 
@@ -31,14 +33,21 @@ def measure(
     sources : iterable of str
         Source sentences, or the texts of a single stack (an encoder, a decoder-only model).
     targets : iterable of str, or None
-        What the decoder of an encoder-decoder reads: one reference a source, or None for the model's own greedy
-        translations. A single stack has no targets: None, and the texts themselves are measured.
+        What the decoder of an encoder-decoder reads: one reference a source, or None for the model's own translations,
+        made by `translate`. A single stack has no targets: None, and the texts themselves are measured.
     by : sequence of {"sublayer", "token"}
         The methods; one may be named by itself, and one named twice counts once.
     batch_size : int
-        Sentences a forward pass. It changes speed and memory, not the numbers: sentences are batched by length.
+        Sentences a forward pass. It changes speed and memory, not the numbers beyond rounding: sentences are batched by
+        length, and what is zero is decided as `addends.decomposition.indicators` says. (With ``do_sample=True`` other
+        translations are drawn.)
     progress : bool
         Show a progress bar.
+    special_tokens : bool
+        Whether rows count whose token is a special one: see `encode`. A sentence that has no other row has no numbers.
+    **generate_kwargs
+        Options for `translate`, such as ``num_beams`` or what `set_languages` returns. Where nothing is translated they
+        are not needed, and only their names are read: one that `generate` does not know is refused all the same.
 
     Returns
     -------
@@ -53,20 +62,24 @@ def measure(
     UnsupportedModelError
         As `decompose` does. Whether the parts sum to the states is checked on the first batch, the shortest sentences,
         by each method; later batches of the same model are not checked.
+    ModelStateError
+        As `translate` and `decompose` do.
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
     by, sources = _methods(by), _listed(sources)
     targets = None if targets is None else _listed(targets)
-    check_sentences(model, tokenizer, sources, targets)
+    check_sentences(model, tokenizer, sources, targets, **generate_kwargs)
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    frames = []
+    frames, checked = [], False
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):
         chosen = order[start : start + batch_size]
         own = [sources[index] for index in chosen]
         given = None if targets is None else [targets[index] for index in chosen]
-        batch = encode_or_translate(model, tokenizer, own, given)
-        frame = measure_batch(model, batch, by, check=start == 0)
+        batch = encode_or_translate(model, tokenizer, own, given, special_tokens=special_tokens, **generate_kwargs)
+        check = not checked and bool(batch.mask.any())  # without special tokens a batch may have no row that counts
+        frame = measure_batch(model, batch, by, check=check)
+        checked = checked or check
         frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
         frames.append(frame)
     return pd.concat(frames).sort_values(["sentence", "by", "layer", "term"], ignore_index=True)
@@ -83,7 +96,7 @@ def measure_batch(
     tokens = batch.mask.sum(dim=1)  # (sentence,)
     frames = []
     for method in _methods(by):
-        terms, layers = stream(model, batch, method, check=check, subtract=method == "token" and not check)
+        terms, layers = stream(model, batch, method, check=check)
         means = torch.stack([_sentence_means(vectors, state, batch.mask) for vectors, state in layers], dim=1)
         index = pd.MultiIndex.from_product(  # means: (indicator, layer, term, sentence)
             [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]
