@@ -163,7 +163,7 @@ def test_cells_of_a_cluster_share_their_samples(paths, quality, released):
     twins = chosen[chosen["layer"] == 1]
     twins = pd.concat([twins, twins.assign(layer=2)])
     cluster = next(replays.over_checkpoints(twins, quality, released))
-    chance = replays._replays(cluster, replays._exact(cluster), 30, 60, np.random.default_rng(0))
+    chance = replays._replays(cluster, 30, 60, np.random.default_rng(0))
     cells = cluster.cells.reset_index().pivot(index="term", columns="layer", values="index")
     np.testing.assert_array_equal(chance[:, cells[1]], chance[:, cells[2]])
     assert (np.abs(chance) > replays.LIMIT).any()
@@ -183,6 +183,7 @@ def test_a_cluster_has_the_same_replays_whatever_else_is_computed(truth, paths, 
 def test_the_band_holds_most_quantiles_of_what_was_released(truth):
     quantiles = truth.quantiles
     assert (quantiles["lower"] <= quantiles["upper"]).all()
+    assert truth.standing["t"].abs().gt(replays.LIMIT).sum() == truth.clusters["outside"].sum()
     inside = (quantiles["lower"] <= quantiles["released"]) & (quantiles["released"] <= quantiles["upper"])
     assert inside.mean() > 0.8
     middle = quantiles[quantiles["quantile"].abs() <= 2]

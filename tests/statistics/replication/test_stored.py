@@ -56,7 +56,7 @@ def test_every_released_coefficient_and_distance_is_derived(kept):
 
 
 def test_the_released_coefficients_are_as_far_off_as_in_replays_and_on_another_target_they_are_not(kept):
-    """The clusters, 6 runs x 4 indicators x (3 metrics + sentences) x 2 methods; none is a finding by Holm among all."""
+    """Clusters: 6 runs x 4 indicators x (3 metrics + sentences) x 2 methods. None is a finding by Holm among all."""
     clusters, totals = kept["clusters"], kept["totals"].set_index("set")
     assert len(clusters) == 6 * 4 * (3 + 1) * 2
     assert clusters["cells"].sum() == 4320 + 1440

@@ -31,22 +31,21 @@ GRID = np.arange(-4, 4.01, 0.25)
 class Cluster(NamedTuple):
     """The coefficients that rest on the same ten samples: all layers and terms of a run, indicator and metric.
 
-    ``cells`` names them (layer, term). Over all pairs of the run, ``ranks`` holds the ranks of the cells' changes, of
-    shape (cell, pair), and ``quality`` the changes of quality, (pair,). ``released`` is (mean, std), (cell, 2);
-    ``upside_down``, (cell,), says where the released code turned the sign.
+    ``cells`` has a row each: layer, term, the released mean and std; upside_down, where the released code turned the
+    sign; rho, the exact coefficient. Over all pairs of the run, ``ranks`` holds the ranks of the cells' changes, of
+    shape (cell, pair), and ``quality`` those of the changes of quality, (pair,): equal changes have one rank.
     """
 
     names: dict
     cells: pd.DataFrame
     ranks: np.ndarray
     quality: np.ndarray
-    released: np.ndarray
-    upside_down: np.ndarray
 
 
 class Replayed(NamedTuple):
-    """What replays say: `clusters`, one row a cluster; `totals` and `quantiles`, by set of clusters."""
+    """What replays say: of each coefficient, of each cluster, and by set of clusters."""
 
+    standing: pd.DataFrame
     clusters: pd.DataFrame
     totals: pd.DataFrame
     quantiles: pd.DataFrame
@@ -66,12 +65,7 @@ def standing(clusters: Iterable[Cluster]) -> pd.DataFrame:
     DataFrame
         One row a coefficient: set (see `replay`), the cluster's names, layer, term; t, t_as_stored.
     """
-    frames = []
-    for cluster in clusters:
-        rho = _exact(cluster)
-        values = {"t": _released_t(cluster, rho), "t_as_stored": _released_t(cluster, rho, turned=False)}
-        frames.append(cluster.cells.assign(set=_set(cluster.names), **cluster.names, **values))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat([_standing(cluster) for cluster in clusters], ignore_index=True)
 
 
 def replay(
@@ -99,6 +93,7 @@ def replay(
     Returns
     -------
     Replayed
+        standing : as `standing` returns it.
         clusters : set, the names; cells, outside, expected (the mean over replays), p, draws.
         totals : one row a set: cells, outside, expected, lower and upper (95 % of the replays), p (of that many outside
         or more); clusters, unlikely (those with p <= .05), unlikely_expected, unlikely_p; smallest_p and smallest_holm.
@@ -117,36 +112,16 @@ def replay(
         raise InputError(
             f"replay: draws={draws}, pairs={pairs}: {1 / SIZE:.0f} draws or more of 3 pairs or more are needed."
         )
-    rows, counts, values = [], [], {}
+    found = []
     for cluster in tqdm(clusters, disable=not progress, unit="cluster"):
         if len(cluster.quality) <= pairs:
             raise InputError(
                 f"replay: {cluster.names} has {len(cluster.quality)} pairs; samples of pairs={pairs} need more."
             )
-        # A seed of its own for each cluster, so that those computed along with it do not matter.
-        name = " ".join(str(value) for value in cluster.names.values())
-        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        rho, group = _exact(cluster), _set(cluster.names)
-        t = _released_t(cluster, rho)
-        outside = int((np.abs(t) > LIMIT).sum())
-        chance = _replays(cluster, rho, draws, pairs, generator)  # (draw, cell)
-        count = (np.abs(chance) > LIMIT).sum(axis=1)
-        as_many, drawn = int((count >= outside).sum()), draws
-        while not as_many and drawn < most:
-            more = (np.abs(_replays(cluster, rho, draws, pairs, generator)) > LIMIT).sum(axis=1) >= outside
-            as_many, drawn = int(more.any()), drawn + (int(more.argmax()) if more.any() else draws)
-        row = {"set": group, **cluster.names, "cells": len(t), "outside": outside, "expected": count.mean()}
-        rows.append(row | {"p": (as_many + 1) / (drawn + 1), "draws": drawn})
-        counts.append(count)
-        values.setdefault(group, []).append((t, chance))
-    if not rows:
+        found.append(_replayed(cluster, draws, most, pairs, seed))
+    if not found:
         raise InputError("replay: there is no cluster. Keep layers above 0, and runs that were released.")
-    found, counts = pd.DataFrame(rows), np.array(counts)
-    totals = [_total(group, found[of], counts[of]) for group in values for of in [(found["set"] == group).to_numpy()]]
-    quantiles = [
-        _quantiles(group, *(np.hstack(part) for part in zip(*of, strict=True))) for group, of in values.items()
-    ]
-    return Replayed(found, pd.DataFrame(totals), pd.concat(quantiles, ignore_index=True))
+    return _together(found)
 
 
 def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
@@ -213,53 +188,106 @@ def _ranks(changes: dict[tuple, np.ndarray]) -> dict[tuple, np.ndarray]:
 
     The released indicators have fifteen digits, and no two changes alike; ties of the tables' seven mean nothing.
     """
-    return {cell: (stats.rankdata(change, method="ordinal") - 1).astype(np.int32) for cell, change in changes.items()}
+    found = {}
+    for cell, change in changes.items():
+        found[cell] = np.empty(len(change), dtype=np.uint32)
+        found[cell][np.argsort(change, kind="stable")] = np.arange(len(change), dtype=np.uint32)
+    return found
 
 
 def _cluster(group: tuple, ranks: dict, quality: np.ndarray, released: pd.DataFrame) -> Cluster:
     names = dict(zip(CLUSTER, group, strict=True))
     cells = pd.DataFrame(list(ranks), columns=["layer", "term"])
-    both = beside(cells.assign(**names), released, str(names["level"]), [name for name in KEY if name != "target"])
-    values = both[["mean", "std"]].to_numpy(dtype=float)
-    upside_down = (both["level"] == "checkpoint") & (both["term"] != ALL_TERMS)  # sums are of sizes, which have no sign
-    return Cluster(names, cells, np.array(list(ranks.values())), quality, values, upside_down.to_numpy())
+    key = [name for name in KEY if name != "target"]
+    cells = beside(cells.assign(**names), released, str(names["level"]), key)[["layer", "term", "mean", "std"]]
+    # Sums are of sizes, which have no sign; single sentences were not standardised.
+    cells["upside_down"] = (cells["term"] != ALL_TERMS) & (names["level"] == "checkpoint")
+    cells["rho"] = [_unit(each) @ _unit(stats.rankdata(quality)) for each in ranks.values()]
+    return Cluster(names, cells, np.array(list(ranks.values())), np.unique(quality, return_inverse=True)[1])
 
 
-def _exact(cluster: Cluster) -> np.ndarray:
-    """Spearman's rho of every cell over all pairs, of shape (cell,)."""
-    quality = _unit(stats.rankdata(cluster.quality))
-    return np.array([_unit(ranks) @ quality for ranks in cluster.ranks])
+def _standing(cluster: Cluster) -> pd.DataFrame:
+    """What `standing` returns, of one cluster."""
+    cells = cluster.cells
+    error = cells["std"] / np.sqrt(SAMPLES)
+    turned = cells["mean"].where(~cells["upside_down"], -cells["mean"])
+    values = {"t": (turned - cells["rho"]) / error, "t_as_stored": (cells["mean"] - cells["rho"]) / error}
+    return cells[["layer", "term"]].assign(set=_set(cluster.names), **cluster.names, **values)
 
 
-def _released_t(cluster: Cluster, rho: np.ndarray, turned: bool = True) -> np.ndarray:
-    """Student's t of the released means, of shape (cell,)."""
-    mean, std = cluster.released.T
-    sign = np.where(cluster.upside_down & turned, -1, 1)
-    return (sign * mean - rho) * np.sqrt(SAMPLES) / std
+def _replayed(cluster: Cluster, draws: int, most: int, pairs: int, seed: int) -> tuple:
+    """A cluster's standing; its row of the table of clusters; t in the first ``draws`` replays, (draw, cell)."""
+    # A seed of its own for each cluster, so that those computed along with it do not matter.
+    name = " ".join(str(value) for value in cluster.names.values())
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    stand = _standing(cluster)
+    outside = int((stand["t"].abs() > LIMIT).sum())
+    chance = _replays(cluster, draws, pairs, generator)
+    count = (np.abs(chance) > LIMIT).sum(axis=1)
+    as_many, drawn = int((count >= outside).sum()), draws
+    while not as_many and drawn < most:
+        more = (np.abs(_replays(cluster, draws, pairs, generator)) > LIMIT).sum(axis=1) >= outside
+        as_many, drawn = int(more.any()), drawn + (int(more.argmax()) if more.any() else draws)
+    row = {"set": _set(cluster.names), **cluster.names, "cells": len(stand), "outside": outside}
+    return stand, row | {"expected": count.mean(), "p": (as_many + 1) / (drawn + 1), "draws": drawn}, chance
 
 
-def _replays(cluster: Cluster, rho: np.ndarray, draws: int, pairs: int, generator: np.random.Generator) -> np.ndarray:
+def _replays(cluster: Cluster, draws: int, pairs: int, generator: np.random.Generator) -> np.ndarray:
     """Student's t of every cell in ``draws`` replays, of shape (draw, cell)."""
     size = len(cluster.quality)
     drawn = np.array([generator.choice(size, pairs, replace=False) for _ in range(draws * SAMPLES)])  # (sample, pair)
-    quality = _unit(stats.rankdata(cluster.quality[drawn], axis=1))
-    weights = _unit(np.arange(pairs, dtype=float))  # no ties: the ranks of a sample are 1, 2, ...
-    # The place in the sample travels in the last bits of the number that is sorted: faster than argsort.
-    bits = (pairs - 1).bit_length()
+    quality = _doubled_midranks(cluster.quality[drawn])
+    length = np.linalg.norm(quality - quality.mean(axis=1, keepdims=True), axis=1)
+    weights = _unit(np.arange(pairs, dtype=float))  # no ties: the ranks of a sample are 0, 1, ...
+    # The rank of quality travels in the last bits of the rank of the indicator, which is sorted: faster than argsort.
+    bits = (2 * pairs).bit_length()
     kind = np.uint32 if size << bits <= 2**32 else np.uint64
-    places, found = np.arange(pairs, dtype=kind), np.empty((draws, len(rho)))
+    quality, found = quality.astype(kind), np.empty((draws, len(cluster.cells)))
     for cell, ranks in enumerate(cluster.ranks):
-        keys = np.sort((ranks[drawn].astype(kind) << kind(bits)) | places, axis=1)
-        sampled = np.take_along_axis(quality, keys & kind(2**bits - 1), axis=1) @ weights
-        sampled = sampled.reshape(draws, SAMPLES)
-        found[:, cell] = (sampled.mean(axis=1) - rho[cell]) * np.sqrt(SAMPLES) / sampled.std(axis=1, ddof=1)
+        keys = np.sort((ranks.astype(kind) << kind(bits))[drawn] | quality, axis=1)
+        rho = ((keys & kind(2**bits - 1)).astype(float) @ weights / length).reshape(draws, SAMPLES)
+        error = rho.std(axis=1, ddof=1) / np.sqrt(SAMPLES)
+        found[:, cell] = (rho.mean(axis=1) - cluster.cells["rho"].iloc[cell]) / error
+    return found
+
+
+def _doubled_midranks(values: np.ndarray) -> np.ndarray:
+    """Twice the mid-rank of whole numbers along the last axis, counted from 0: whole numbers as well."""
+    length = values.shape[1]
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    new = np.ones(values.shape, dtype=bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    places = np.arange(length)
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+    ends = np.where(np.roll(new, -1, axis=1), places, length)  # the last of a sample is an end, as its first is new
+    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    found = np.empty_like(first)
+    np.put_along_axis(found, order, first + last, axis=1)
     return found
 
 
 def _unit(ranks: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis, centred and of length 1."""
-    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
+    """Ranks, centred and of length 1."""
+    centred = ranks - ranks.mean()
+    return centred / np.linalg.norm(centred)
+
+
+def _together(found: list[tuple]) -> Replayed:
+    """The tables of all clusters, from what `_replayed` returns of each."""
+    standing, rows, chance = zip(*found, strict=True)
+    clusters = pd.DataFrame(rows)
+    totals, quantiles = [], []
+    for name in dict.fromkeys(clusters["set"]):
+        own = np.flatnonzero(clusters["set"] == name)
+        totals.append(
+            _total(name, clusters.iloc[own], np.array([(np.abs(chance[k]) > LIMIT).sum(axis=1) for k in own]))
+        )
+        t = np.concatenate([standing[k]["t"] for k in own])
+        quantiles.append(_quantiles(name, t, np.hstack([chance[k] for k in own])))
+    return Replayed(
+        pd.concat(standing, ignore_index=True), clusters, pd.DataFrame(totals), pd.concat(quantiles, ignore_index=True)
+    )
 
 
 def _set(names: dict) -> str:

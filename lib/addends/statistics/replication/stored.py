@@ -104,10 +104,7 @@ def compute(
     sums = pd.concat(sums, ignore_index=True)
     by_targets = {targets: warped.distances(wanted, targets, progress=progress) for targets in warped.VERSIONS}
     distances = [warped.compared(found, released_distances, targets) for targets, found in by_targets.items()]
-    over_sentences = replays.over_sentences(of_items, correlations)
-    over_checkpoints = replays.over_checkpoints(both, quality, correlations)
-    standing = replays.standing(itertools.chain(over_checkpoints, over_sentences))
-    replayed = _replayed(as_released, quality, of_items, correlations, progress) if _whole(layers, by) else {}
+    replayed = _replayed(both, quality, of_items, correlations, _whole(layers, by), progress)
     found = {
         "coefficients": single,
         "sums": sums,
@@ -116,7 +113,6 @@ def compute(
         "sentences": sentences,
         "distances": pd.concat(distances, ignore_index=True),
         "agreement": checks.agreement_over_training(published.agreement()),
-        "standing": standing,
         "facts": _facts(by_targets["mixed"], released_distances, correlations),
     } | replayed
     return {name: _in_order(frame, name) for name, frame in found.items()}
@@ -229,11 +225,15 @@ def _whole(layers: Sequence[int], by: Sequence[str]) -> bool:
     return set(LAYERS) - {0} <= set(layers) and set(METHODS) <= set(by)
 
 
-def _replayed(as_released, quality, of_items, correlations, progress: bool) -> dict[str, pd.DataFrame]:
-    """The tables of `replays.replay`."""
+def _replayed(both, quality, of_items, correlations, whole: bool, progress: bool) -> dict[str, pd.DataFrame]:
+    """How far the released coefficients are from the exact ones; and the replays, of whole clusters."""
+    as_released = coefficients.as_released(both)
     over_checkpoints = replays.over_checkpoints(as_released, quality, correlations)
     clusters = itertools.chain(over_checkpoints, replays.over_sentences(of_items, correlations))
-    return replays.replay(clusters, progress=progress)._asdict()
+    found = replays.replay(clusters, progress=progress)._asdict() if whole else {"standing": replays.standing(clusters)}
+    rest = both.drop(index=as_released.index)
+    own = replays.standing(replays.over_checkpoints(rest, quality, correlations))
+    return found | {"standing": pd.concat([found["standing"], own], ignore_index=True)}
 
 
 def _items(layers: Sequence[int], by: Sequence[str]) -> pd.DataFrame:
