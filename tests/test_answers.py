@@ -139,8 +139,8 @@ def of_plateau() -> pd.DataFrame:
 
 
 def shares_of(rows: pd.DataFrame, indicator: str) -> pd.Series:
-    """The estimated shares; few draws, for no interval is looked at."""
-    found = replicated_shares(rows, indicator, "target_tokens", rows="these", draws=100)
+    """The estimated shares; as few draws as are allowed, for no interval is looked at."""
+    found = replicated_shares(rows, indicator, "target_tokens", rows="these", draws=1_000)
     return found.set_index("component")["share"]
 
 

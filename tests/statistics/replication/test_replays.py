@@ -205,10 +205,32 @@ def test_bad_input(paths, quality, released):
         replayed(short, quality, released)
 
 
-@pytest.mark.skipif(
+real = pytest.mark.skipif(
     not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
     reason="ADDENDS_DATA names no folder with published/, the released result files",
 )
+
+
+@real
+@pytest.mark.filterwarnings("ignore:Left out 44 released scores")
+def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
+    """In whole numbers of the last decimal they do, and several times as many coefficients are outside."""
+    from addends.runs import published
+
+    paths = published.trajectories().query(
+        "run == 'rus-eng-s0' and by == 'sublayer' and target == 'reference' and layer > 0"
+    )
+    scores, released = published.quality().query("run == 'rus-eng-s0' and metric == 'chrf'"), published.correlations()
+    whole = scores.assign(score=(10 * scores["score"]).round())
+    outside = [
+        replays.standing(replays.over_checkpoints(paths, each, released))["t"].abs().gt(coefficients.LIMIT).sum()
+        for each in (scores, whole)
+    ]
+    assert outside[0] < 6 * 4 * 6 * 0.15
+    assert outside[1] > 3 * outside[0]
+
+
+@real
 @pytest.mark.filterwarnings("ignore:Left out 44 released scores")
 def test_the_stored_replays_are_those_of_the_released_files():
     """One cluster; the command computes all of them."""
