@@ -137,7 +137,7 @@ def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released
     """
     by = [name for name in KEY if name not in ("indicator", "metric")]
     decimals = [float(str(score)) for score in quality["score"].to_numpy()]  # .3, where float32 has .30000001
-    read = pd.Series(decimals, index=pd.MultiIndex.from_frame(quality[["run", "metric", "checkpoint"]]))
+    read = pd.Series(decimals, index=pd.MultiIndex.from_frame(quality[["run", "metric", "checkpoint"]])).sort_index()
     groups: dict[tuple, dict] = {}
     for series in aligned(trajectories, quality, INDICATORS, by, "over_checkpoints"):
         names = {"level": "checkpoint"} | series.names
