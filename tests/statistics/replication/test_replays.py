@@ -169,6 +169,20 @@ def test_cells_of_a_cluster_share_their_samples(paths, quality, released):
     assert (np.abs(chance) > replays.LIMIT).any()
 
 
+def test_a_replay_is_spearmans_rho_of_ten_samples_ties_and_all(paths, quality, released):
+    """Scores in whole numbers, so that many changes tie; the same pairs, drawn again here."""
+    rounded = quality.assign(score=quality["score"].round())
+    cluster = next(replays.over_checkpoints(coefficients.as_released(paths), rounded, released))
+    chance = replays._replays(cluster, 3, 60, np.random.default_rng(0))
+    generator, size = np.random.default_rng(0), len(cluster.quality)
+    drawn = [generator.choice(size, 60, replace=False) for _ in range(3 * 10)]
+    assert len(np.unique(cluster.quality[drawn[0]])) < 40
+    for cell, ranks in enumerate(cluster.ranks):
+        rho = np.reshape([stats.spearmanr(ranks[d], cluster.quality[d]).statistic for d in drawn], (3, 10))
+        t = (rho.mean(axis=1) - cluster.cells["rho"][cell]) / (rho.std(axis=1, ddof=1) / np.sqrt(10))
+        np.testing.assert_allclose(chance[:, cell], t, atol=1e-9)
+
+
 def test_a_cluster_has_the_same_replays_whatever_else_is_computed(truth, paths, quality, released):
     chosen = coefficients.as_released(paths)
     some = replayed(chosen[chosen["run"] == "rus-eng-s1"], quality, released).clusters
