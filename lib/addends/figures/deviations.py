@@ -1,45 +1,48 @@
-"""How far results that were derived again are from the released ones, in the released standard deviations."""
+"""How far results that were derived again are from the released ones, beside replays of the released procedure."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from addends.errors import InputError
 from addends.figures.style import SERIES_COLOURS
 
-LIMIT = 3
+COLUMNS = ("set", "quantile", "released", "lower", "upper")
 
 
-def deviations(data: pd.DataFrame, groups: str = "group", ax: plt.Axes | None = None) -> plt.Axes:
-    """Histograms of deviations, an outline a group, with the limits of three released standard deviations.
+def deviations(data: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Quantiles of the released distances against those of Student's t, a line a set, with the band of the replays.
+
+    Where nothing but sampling keeps the released numbers from the derived ones, the line of a set runs along the
+    diagonal and inside its band.
 
     Parameters
     ----------
     data : DataFrame
-        off (a difference in released standard deviations) and the column ``groups``.
+        As `replication.replays.replay` returns its quantiles: set, quantile (of Student's t), released, lower, upper.
+        A set that was not replayed has no lower and upper, and gets no band.
 
     Raises
     ------
     InputError
-        If a column is missing, or there are more groups than colours.
+        If a column is missing, there is no row, or there are more sets than colours.
     """
-    missing = [name for name in ("off", groups) if name not in data]
+    missing = [name for name in COLUMNS if name not in data]
     if missing:
         raise InputError(f"The frame lacks {missing}; it has {list(data.columns)}.")
-    levels = list(dict.fromkeys(data[groups]))
-    if len(levels) > len(SERIES_COLOURS):
-        raise InputError(f"{groups!r} has {len(levels)} levels; at most {len(SERIES_COLOURS)} can be told apart.")
+    sets = list(dict.fromkeys(data["set"]))
+    if not 1 <= len(sets) <= len(SERIES_COLOURS):
+        raise InputError(f"The frame has {len(sets)} sets; from 1 to {len(SERIES_COLOURS)} can be told apart.")
     ax = ax or plt.gca()
-    reach = np.ceil(max(LIMIT + 1, data["off"].abs().max()))
-    bins = np.arange(-reach, reach + 0.25, 0.25)
-    common = {"x": "off", "hue": groups, "hue_order": levels, "palette": list(SERIES_COLOURS[: len(levels)])}
-    shown = {"element": "step", "fill": False, "stat": "density", "common_norm": False, "linewidth": 1.8}
-    sns.histplot(data, bins=bins, ax=ax, **common, **shown)
-    for limit in (-LIMIT, LIMIT):
-        ax.axvline(limit, color="black", linewidth=0.8, linestyle="--")
-    ax.set(xlabel="released minus derived, in released standard deviations", ylabel="density")
-    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None)
+    ax.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle="--")
+    for name, colour, marker in zip(sets, SERIES_COLOURS, "osD^vP", strict=False):
+        rows = data[data["set"] == name].sort_values("quantile")
+        if rows["lower"].notna().any():
+            ax.fill_between(rows["quantile"], rows["lower"], rows["upper"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(
+            rows["quantile"], rows["released"], color=colour, marker=marker, markersize=3, linewidth=1.2, label=name
+        )
+    ax.set(xlabel="quantile of Student's t with 9 degrees of freedom", ylabel="released less derived (standard errors)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax

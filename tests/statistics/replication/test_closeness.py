@@ -7,21 +7,20 @@ import pytest
 from addends.statistics.replication import closeness
 
 
-def coefficient(run, target, off=0.0, **rhos):
+def coefficient(run, target, **rhos):
     about = {"run": run, "target": target, "by": "sublayer", "layer": 6, "term": "S", "indicator": "cosine"}
-    return about | {"metric": "bleu", "off": off} | rhos
+    return about | {"metric": "bleu"} | rhos
 
 
 def tables():
-    single = [coefficient("rus-eng-s0", "reference", 0.5), coefficient("rus-eng-s0", "own", 9.0)]
-    single += [coefficient("sla-eng", "own", -2.0)]
+    rows = [("Russian runs, references", "checkpoint", "S", 2.3), ("Russian runs, own output", "checkpoint", "S", 9.0)]
+    rows += [("other runs, own output", "checkpoint", "S", -2.0), ("other runs, own output", "checkpoint", "L1", 1.5)]
+    rows += [("sentences", "sentence", "S", t) for t in (0.4, -0.6, 0.5)] + [("sentences", "sentence", "L1", -0.1)]
     levels = ["checkpoint", "sentence"]
     distances = {"targets": ["own", "mixed", "own"], "layer": 6, "gap": [1e-7, 3e-7, np.nan]}
     return {
-        "coefficients": pd.DataFrame(single),
-        "sums": pd.DataFrame({"level": levels, "off": [1.5, -0.1]}),
-        "pooled": pd.DataFrame({"level": levels, "off": [0.2, -0.3]}),
-        "sentences": pd.DataFrame({"off": [0.4, -0.6, 0.5]}),
+        "standing": pd.DataFrame(rows, columns=["set", "level", "term", "t"]),
+        "pooled": pd.DataFrame({"level": levels, "gap": [2e-16, -3e-16]}),
         "distances": pd.DataFrame(distances | {"pairs": [15, 15, 13], "pairs_released": [15, 14, 0]}),
         "facts": pd.DataFrame({"name": ["bleu_gap", "bleu_scores"], "value": [1e-5, 7.0]}),
     }
@@ -31,18 +30,20 @@ def test_every_kind_is_counted_with_its_largest_distance():
     found = closeness.closeness(tables()).set_index("result")
     assert found["largest"].to_dict() == pytest.approx(
         {
-            "checkpoints: single terms": 2.0,  # not the 9 of a target that was not released
+            "checkpoints: single terms": 2.3,  # not the 9 of a target that was not released
             "checkpoints: sum over terms": 1.5,
-            "checkpoints: pooled over three runs": 0.2,
+            "checkpoints: pooled over three runs": 2e-16,
             "sentences: single terms": 0.6,
             "sentences: sum over terms": 0.1,
-            "sentences: pooled over three runs": 0.3,
+            "sentences: pooled over three runs": 3e-16,
             "distances, first version": 1e-7,
             "distances, final version": 3e-7,
             "BLEU from its parts": 1e-5,
         }
     )
     assert found["numbers"].tolist() == [2, 1, 1, 3, 1, 1, 15, 14, 7]
+    assert found["outside"].dropna().tolist() == [0.5, 0, 0, 0]  # 2.3 is beyond 2.26
+    assert found.loc[found["outside"].notna(), "unit"].eq("standard errors").all()
     with_gap = tables()
     with_gap["facts"] = pd.concat([with_gap["facts"], pd.DataFrame({"name": ["normalized_gap"], "value": [1e-6]})])
     row = closeness.closeness(with_gap).set_index("result").loc["distances, normalised version"]

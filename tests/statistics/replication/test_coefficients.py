@@ -31,23 +31,24 @@ def test_the_released_targets_are_references_for_russian_runs_and_own_output_for
 def test_single_terms_are_derived_with_the_sign_turned(paths, released):
     found = coefficients.single(coefficients.as_released(paths), miniature.quality(), released, **LAGS)
     assert len(found) == 3 * 2 * 3 * 4 * 2
-    np.testing.assert_allclose(found["off"], 0, atol=1e-9)
-    near_zero = found["rho"].abs() <= 1.5 * miniature.STD
-    assert (found["fits_as_stored"] == near_zero).all()
-    assert 0 < near_zero.sum() < len(found)
+    both = found.merge(released[released["level"] == "checkpoint"], on=coefficients.KEY[1:], validate="1:1")
+    np.testing.assert_allclose(both["rho"], -both["mean"], atol=1e-9)
 
 
 def test_another_target_is_off(paths, released):
     own = coefficients.single(paths[paths["target"] == "own"], miniature.quality(), released, **LAGS)
-    russian = coefficients.is_russian(own["run"])
-    assert own.loc[russian, "off"].abs().max() > 3
-    np.testing.assert_allclose(own.loc[~russian, "off"], 0, atol=1e-9)
+    both = own.merge(released[released["level"] == "checkpoint"], on=coefficients.KEY[1:], validate="1:1")
+    russian, gap = coefficients.is_russian(both["run"]), (both["rho"] + both["mean"]).abs()
+    assert gap[russian].median() > 0.1
+    np.testing.assert_allclose(gap[~russian], 0, atol=1e-9)
 
 
 def test_sums_over_terms_are_derived_and_unsigned_ones_agree_with_the_definition(paths, released):
     found = coefficients.summed(coefficients.as_released(paths), miniature.quality(), released)
     assert len(found) == 3 * 2 * 4 * 2
-    np.testing.assert_allclose(found["off"], 0, atol=1e-9)
+    theirs = released[(released["level"] == "checkpoint") & (released["term"] == "L1")]
+    both = found.merge(theirs, on=[name for name in coefficients.KEY[1:] if name != "term"], validate="1:1")
+    np.testing.assert_allclose(both["signed"], both["mean"], atol=1e-9)
     row = found.query("run == 'sla-eng' and layer == 2 and indicator == 'cosine' and metric == 'chrf'").iloc[0]
     group = paths.query("run == 'sla-eng' and layer == 2 and target == 'own'")
     wide = group.pivot(index="checkpoint", columns="term", values="cosine")
@@ -75,7 +76,9 @@ def in_released_form(paths, released):
 def test_pooling_takes_the_sum_into_the_first_term_alone(paths, released):
     found = coefficients.pooled(in_released_form(paths, released), released)
     assert len(found) == 2 * 4 * 4 * 2
-    np.testing.assert_allclose(found["off"], 0, atol=1e-9)
+    np.testing.assert_allclose(found["gap"], 0, atol=1e-15 * 8)  # sums of six numbers below one
+    other = released.assign(mean=released["mean"].where(released["run"] != "rus-eng", released["mean"] + 0.01))
+    np.testing.assert_allclose(coefficients.pooled(in_released_form(paths, released), other)["gap"], 0.01, atol=1e-12)
     first = found["term"] == "S"
     np.testing.assert_allclose(found.loc[~first, "alone"], found.loc[~first, "as_pooled"])
     assert (found.loc[first, "alone"] - found.loc[first, "as_pooled"]).abs().min() > 1e-6

@@ -18,11 +18,13 @@ def released():
 def test_single_terms_are_derived_with_their_sign_and_in_the_order_of_the_file(released):
     found = items.by_term(miniature.items(), released)
     assert len(found) == 3 * 2 * 3 * 4
-    np.testing.assert_allclose(found["off"], 0, atol=1e-9)
+    theirs = released[released["level"] == "sentence"]
+    both = found.merge(theirs, on=items.KEY, validate="1:1")
+    np.testing.assert_allclose(both["rho_pairs"], both["mean"], atol=1e-9)
     shuffled = items.by_term(miniature.items().sample(frac=1, random_state=0), released)
     pd.testing.assert_frame_equal(found, shuffled)
     other = miniature.items().assign(place=lambda data: (data["place"] * 5) % 12)
-    assert items.by_term(other, released)["off"].abs().max() > 1
+    assert (items.by_term(other, released)["rho_pairs"] - found["rho_pairs"]).abs().max() > 0.02
 
 
 def test_within_checkpoints_is_that_of_over_sentences(released):
@@ -48,7 +50,9 @@ def test_a_file_read_from_its_end_turns_the_signed_sum_alone(released):
     data = miniature.items()
     one = items.summed(data, released)
     two = items.summed(data.assign(place=11 - data["place"]), released)
-    np.testing.assert_allclose(one["off"], 0, atol=1e-9)
+    theirs = released[(released["level"] == "sentence") & (released["term"] == "L1")]
+    both = one.merge(theirs, on=[name for name in items.KEY if name != "term"], validate="1:1")
+    np.testing.assert_allclose(both["signed"], both["mean"], atol=1e-9)
     np.testing.assert_allclose(one["signed"], -two["signed"], atol=1e-12)
     np.testing.assert_allclose(one["unsigned"], two["unsigned"], atol=1e-12)
     row = one.query("run == 'sla-eng' and layer == 1 and indicator == 'importance'").iloc[0]

@@ -18,8 +18,8 @@ def correlations() -> pd.DataFrame:
 
     - at checkpoint level the signs are reversed, for the released code standardises with (mean - x) / sd;
     - at checkpoint level the Russian runs seem to decompose the references, the others their own output, whose quality
-      it is: with these targets all 3,456 coefficients of single runs are within 2.3 of their std of the exact ones
-      (`addends.statistics.pairs.over_pairs`); with own output throughout some are 4.6 away;
+      it is: with these targets as many coefficients are far from the exact ones as chance puts there, with own output
+      throughout several times as many (`addends.statistics.replication.replays`);
     - ``run`` "rus-eng" pools the three Russian runs, but its row of the first term (I by sublayer, S by token)
       averages the rows of "L1" in; at sentence level too;
     - ``term`` "L1" sums absolute differences over the terms, while the difference in quality keeps its sign.

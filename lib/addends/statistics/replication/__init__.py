@@ -8,6 +8,7 @@ module                  derives again
 ======================  ==========================================================================
 `coefficients`          correlations over pairs of checkpoints, by term, summed over terms, pooled
 `resamples`             the "stdv" beside each correlation
+`replays`               how far the released correlations are from the derived ones, and how far chance puts them
 `items`                 correlations over pairs of single sentences
 `warped`                distances between runs by dynamic time warping
 `checks`                scores of BLEU; the order that an unstable sort leaves; two seeds' agreement

@@ -1,6 +1,6 @@
 """Derive the released results again and write this project's figures: ``python -m addends.statistics.replication``.
 
-The released files are read from $ADDENDS_DATA/published, or downloaded. Some two minutes on one core.
+The released files are read from $ADDENDS_DATA/published, or downloaded. Some ten minutes on one core.
 """
 
 from __future__ import annotations

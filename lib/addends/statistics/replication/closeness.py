@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from addends.statistics.replication.coefficients import as_released
+from addends.statistics.replication.coefficients import ALL_TERMS, LIMIT
+from addends.statistics.replication.replays import NOT_RELEASED
+
+STANDARD_ERRORS = "standard errors"
 
 
 def closeness(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -19,8 +22,9 @@ def closeness(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a kind: result, numbers (how many were derived), unit of the distance ("released SD", "relative", or
-        "absolute"), largest, and typical, the median.
+        One row a kind: result, numbers (how many were derived), unit of the distance ("standard errors", "relative", or
+        "absolute"), largest, typical (the median), and outside, the share beyond 2.26 standard errors, where chance
+        puts 5 % (missing where nothing was sampled).
     """
     rows = []
 
@@ -33,17 +37,18 @@ def closeness(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 "unit": unit,
                 "largest": size.max(),
                 "typical": size.median(),
+                "outside": (size > LIMIT).mean() if unit == STANDARD_ERRORS else np.nan,
             }
         )
 
-    sums = tables["sums"]
-    add("checkpoints: single terms", as_released(tables["coefficients"])["off"], "released SD")
-    add("checkpoints: sum over terms", sums.loc[sums["level"] == "checkpoint", "off"], "released SD")
-    pooled = tables["pooled"]
-    add("checkpoints: pooled over three runs", pooled.loc[pooled["level"] == "checkpoint", "off"], "released SD")
-    add("sentences: single terms", tables["sentences"]["off"], "released SD")
-    add("sentences: sum over terms", sums.loc[sums["level"] == "sentence", "off"], "released SD")
-    add("sentences: pooled over three runs", pooled.loc[pooled["level"] == "sentence", "off"], "released SD")
+    pooled, standing = tables["pooled"], tables["standing"]
+    standing = standing[standing["set"] != NOT_RELEASED]
+    summed = standing["term"] == ALL_TERMS
+    for level in ("checkpoint", "sentence"):
+        of = standing["level"] == level
+        add(f"{level}s: single terms", standing.loc[of & ~summed, "t"], STANDARD_ERRORS)
+        add(f"{level}s: sum over terms", standing.loc[of & summed, "t"], STANDARD_ERRORS)
+        add(f"{level}s: pooled over three runs", pooled.loc[pooled["level"] == level, "gap"], "absolute")
     names = {"own": "distances, first version", "mixed": "distances, final version"}
     for targets, result in names.items():
         rows_of = tables["distances"][tables["distances"]["targets"] == targets]

@@ -19,6 +19,12 @@ POOLED = "rus-eng"
 FIRST_TERM = {"sublayer": "I", "token": "S"}
 """The term whose columns the released pooling mistakes those of the sum over terms for."""
 
+SAMPLES = 10
+"""How many samples of pairs a released mean and std are those of."""
+
+LIMIT = float(stats.t.ppf(0.975, SAMPLES - 1))
+"""Beyond this size, 2.26, lie 5 % of the mean of ten draws less what it estimates, in its standard errors."""
+
 LONGEST_LAG = 5_000
 BURN_IN = 100_000
 
@@ -42,13 +48,10 @@ def single(
     burn_in: float = BURN_IN,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """The correlations of single terms in single runs, by `pairs.over_pairs`, beside the released ones.
+    """The correlations of single terms in single runs, by `pairs.over_pairs`.
 
-    With rho over all pairs, and mean and std as released (the mean of ten samples of pairs, and their deviation)::
-
-        off = (-mean - rho) / std
-
-    The sign is turned, for the released code standardises with (mean - x) / sd.
+    How far the released ones are from these says `replays.standing`. Their sign is turned, for the released code
+    standardises with (mean - x) / sd.
 
     Parameters
     ----------
@@ -62,8 +65,7 @@ def single(
     Returns
     -------
     DataFrame
-        One row a target, by, run, layer, term, indicator and metric: the six coefficients; off; fits_as_stored, whether
-        the released mean is within three of its std of rho without turning the sign.
+        One row a target, by, run, layer, term, indicator and metric: the six coefficients.
 
     Raises
     ------
@@ -74,10 +76,7 @@ def single(
     found = over_pairs(
         trajectories, quality, INDICATORS, by, longest_lag=longest_lag, burn_in=burn_in, progress=progress
     )
-    both = beside(found, released, "checkpoint", KEY[1:])
-    both["off"] = (-both["mean"] - both["rho"]) / both["std"]
-    both["fits_as_stored"] = (both["mean"] - both["rho"]).abs() <= 3 * both["std"]
-    return both[[*KEY, *COEFFICIENTS, "off", "fits_as_stored"]]
+    return beside(found, released, "checkpoint", KEY[1:])[[*KEY, *COEFFICIENTS]]
 
 
 def summed(
@@ -96,7 +95,7 @@ def summed(
     Returns
     -------
     DataFrame
-        One row a target, by, run, layer, indicator and metric: signed, unsigned, and off, (mean - signed) / std.
+        One row a target, by, run, layer, indicator and metric: signed, unsigned.
     """
     names = [name for name in KEY if name != "term"]
     by = [name for name in KEY if name not in ("indicator", "metric")]
@@ -116,8 +115,7 @@ def summed(
         signed, unsigned = (float(size @ change) for change in ranked[key])
         rows.append({**dict(zip(names, group, strict=True)), "signed": signed, "unsigned": unsigned})
     both = beside(pd.DataFrame(rows).assign(term=ALL_TERMS), released, "checkpoint", KEY[1:])
-    both["off"] = (both["mean"] - both["signed"]) / both["std"]
-    return both[[*names, "signed", "unsigned", "off"]]
+    return both[[*names, "signed", "unsigned"]]
 
 
 def pooled(coefficients: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +140,8 @@ def pooled(coefficients: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row a level, by, layer, term, indicator and metric: alone; as_pooled; sd_runs (over the three runs); and
-        off, (mean - as_pooled) / std, with the pooled std as released, which holds the spread over runs.
+        gap, the released pooled mean less the one that the released means of the runs give in the same way. Nothing is
+        sampled between these, so that it is zero but for rounding.
 
     Raises
     ------
@@ -153,19 +152,27 @@ def pooled(coefficients: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
     if not len(rows):
         raise InputError(f"pooled: no run is named {POOLED}-...; the runs are {listed(coefficients['run'].unique())}.")
     names = ["level", "by", "layer", "term", "indicator", "metric"]
-    result = rows.groupby(names)["as_released"].agg(alone="mean", sd_runs="std").reset_index()
-    across = [name for name in names if name != "term"]
-    of_sum = result.loc[result["term"] == ALL_TERMS, [*across, "alone"]].rename(columns={"alone": "of_sum"})
-    result = result.merge(of_sum, on=across, how="left", validate="many_to_one")
-    first = result["term"] == result["by"].map(FIRST_TERM)
-    result["as_pooled"] = np.where(first, (result["of_sum"] + result["alone"]) / 2, result["alone"])
+    result = _over_runs(rows, names, "as_released")
+    theirs = _over_runs(released[is_russian(released["run"])], names, "mean")[[*names, "as_pooled"]]
+    result = result.merge(theirs.rename(columns={"as_pooled": "theirs"}), on=names, how="left", validate="one_to_one")
     levels = [
         beside(part.assign(run=POOLED), released, str(level), [*names[1:], "run"])
         for level, part in result.groupby("level")
     ]
     both = pd.concat(levels, ignore_index=True)
-    both["off"] = (both["mean"] - both["as_pooled"]) / both["std"]
-    return both[[*names, "alone", "as_pooled", "sd_runs", "off"]]
+    both["gap"] = both["mean"] - both["theirs"]
+    return both[[*names, "alone", "as_pooled", "sd_runs", "gap"]]
+
+
+def _over_runs(rows: pd.DataFrame, names: list[str], value: str) -> pd.DataFrame:
+    """The mean over runs of each term, the one that is pooled in its place, and the deviation over runs."""
+    result = rows.groupby(names)[value].agg(alone="mean", sd_runs="std").reset_index()
+    across = [name for name in names if name != "term"]
+    of_sum = result.loc[result["term"] == ALL_TERMS, [*across, "alone"]].rename(columns={"alone": "of_sum"})
+    result = result.merge(of_sum, on=across, how="left", validate="many_to_one")
+    first = result["term"] == result["by"].map(FIRST_TERM)
+    result["as_pooled"] = np.where(first, (result["of_sum"] + result["alone"]) / 2, result["alone"])
+    return result
 
 
 def beside(found: pd.DataFrame, released: pd.DataFrame, level: str, key: list[str]) -> pd.DataFrame:

@@ -38,9 +38,9 @@ def by_term(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fal
     Returns
     -------
     DataFrame
-        One row a by, run, layer, term and indicator (metric: "comet"): rho_pairs; off, (mean - rho_pairs) / std;
-        rho_pooled, rho_within, rho_between, smallest, largest as `over_sentences` gives them; rho_without_first,
-        rho_pooled without the run's earliest checkpoint (missing if it is the only one).
+        One row a by, run, layer, term and indicator (metric: "comet"): rho_pairs; rho_pooled, rho_within, rho_between,
+        smallest, largest as `over_sentences` gives them; rho_without_first, rho_pooled without the run's earliest
+        checkpoint (missing if it is the only one).
 
     Raises
     ------
@@ -48,7 +48,7 @@ def by_term(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fal
         If a run has fewer than 3 items, a place stands twice, or a series has no released coefficient.
     """
     rows = []
-    for names, wide, comet in tqdm(_runs(items), disable=not progress, unit="indicator"):
+    for names, wide, comet in tqdm(of_runs(items), disable=not progress, unit="indicator"):
         i, j = np.triu_indices(len(comet), 1)
         change = stats.rankdata(comet[j] - comet[i])
         for term, x in wide.items():
@@ -66,8 +66,7 @@ def by_term(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fal
         each = pd.concat(each).assign(rho_without_first=lambda frame: frame["rho_pooled"])
         found = found.merge(each[[*group, "indicator", *names]], on=[*group, "indicator"], how="left", validate="1:1")
     both = beside(found.assign(metric="comet"), released, "sentence", KEY)
-    both["off"] = (both["mean"] - both["rho_pairs"]) / both["std"]
-    return both[[*KEY, "rho_pairs", "off", *kept, "rho_without_first"]]
+    return both[[*KEY, "rho_pairs", *kept, "rho_without_first"]]
 
 
 def summed(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = False) -> pd.DataFrame:
@@ -83,21 +82,20 @@ def summed(items: pd.DataFrame, released: pd.DataFrame, *, progress: bool = Fals
     Returns
     -------
     DataFrame
-        One row a by, run, layer and indicator (metric: "comet"): signed, unsigned, and off, (mean - signed) / std.
+        One row a by, run, layer and indicator (metric: "comet"): signed, unsigned.
     """
     rows = []
-    for names, wide, comet in tqdm(_runs(items), disable=not progress, unit="sum"):
+    for names, wide, comet in tqdm(of_runs(items), disable=not progress, unit="sum"):
         i, j = np.triu_indices(len(comet), 1)
         size = stats.rankdata(sum(np.abs(x[j] - x[i]) for x in wide.values()))
         change = comet[j] - comet[i]
         signed, unsigned = (np.corrcoef(size, stats.rankdata(each))[0, 1] for each in (change, np.abs(change)))
         rows.append({**names, "signed": signed, "unsigned": unsigned})
     both = beside(pd.DataFrame(rows).assign(term=ALL_TERMS, metric="comet"), released, "sentence", KEY)
-    both["off"] = (both["mean"] - both["signed"]) / both["std"]
-    return both[[*(name for name in KEY if name != "term"), "signed", "unsigned", "off"]]
+    return both[[*(name for name in KEY if name != "term"), "signed", "unsigned"]]
 
 
-def _runs(items: pd.DataFrame) -> list[tuple[dict, dict[str, np.ndarray], np.ndarray]]:
+def of_runs(items: pd.DataFrame) -> list[tuple[dict, dict[str, np.ndarray], np.ndarray]]:
     """Each run, layer and indicator: its names, {term: values} and COMET in whole last decimals, in order of place."""
     found = []
     for (by, run, layer), rows in items.groupby(["by", "run", "layer"], sort=True):

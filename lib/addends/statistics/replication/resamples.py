@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 from addends.errors import InputError
 from addends.runs.tables import INDICATORS
-from addends.statistics.replication.coefficients import KEY, beside
+from addends.statistics.replication.coefficients import KEY, SAMPLES, beside
 from addends.statistics.series import aligned
 
-SAMPLES, PAIRS = 10, 1_000
+PAIRS = 1_000
 
 
 def spread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from addends.runs import published
 from addends.runs.published import released
 from addends.runs.tables import METHODS
 from addends.statistics.linear_mixed.threads import one_thread
-from addends.statistics.replication import checks, coefficients, items, resamples, warped
+from addends.statistics.replication import checks, coefficients, items, replays, resamples, warped
 
 LAYERS = (0, 1, 2, 3, 4, 5, 6)
 DECIMALS = 4
@@ -31,6 +32,10 @@ KEYS = {
     "sentences": items.KEY,
     "distances": ["targets", "by", "layer", "term", "indicator"],
     "agreement": ["layer", "indicator", "term", "until"],
+    "standing": [*replays.CLUSTER, "layer", "term"],
+    "clusters": replays.CLUSTER,
+    "totals": ["set"],
+    "quantiles": ["set", "quantile"],
     "facts": ["name"],
 }
 """The tables, and the columns whose values name one row of each."""
@@ -56,14 +61,15 @@ def compute(
 
     Layer 0 has distances alone: a single term is not zero there, and no correlation was released.
 
-    All layers and both methods take some two minutes on one core, layer 6 by sublayer 15 seconds.
+    The replays ("clusters", "totals", "quantiles") are of whole clusters, which hold all layers: they are made where
+    all layers and both methods are asked for. That takes some ten minutes on one core, layer 6 by sublayer half one.
 
     Returns
     -------
     dict of DataFrame
-        By name, those of `KEYS`: what `coefficients`, `resamples`, `items`, `warped` and `checks` return; "sums" holds
-        both levels, checkpoint and sentence. "facts" are single numbers, one row a name, and do not depend on
-        ``layers`` and ``by``, but for the gap of the normalised distances.
+        By name, those of `KEYS`: what `coefficients`, `resamples`, `replays`, `items`, `warped` and `checks` return;
+        "sums" and "standing" hold both levels, checkpoint and sentence. "facts" are single numbers, one row a name, and
+        do not depend on ``layers`` and ``by``, but for the gap of the normalised distances.
 
     Raises
     ------
@@ -98,6 +104,7 @@ def compute(
     sums = pd.concat(sums, ignore_index=True)
     by_targets = {targets: warped.distances(wanted, targets, progress=progress) for targets in warped.VERSIONS}
     distances = [warped.compared(found, released_distances, targets) for targets, found in by_targets.items()]
+    replayed = _replayed(both, quality, of_items, correlations, _whole(layers, by), progress)
     found = {
         "coefficients": single,
         "sums": sums,
@@ -107,7 +114,7 @@ def compute(
         "distances": pd.concat(distances, ignore_index=True),
         "agreement": checks.agreement_over_training(published.agreement()),
         "facts": _facts(by_targets["mixed"], released_distances, correlations),
-    }
+    } | replayed
     return {name: _in_order(frame, name) for name, frame in found.items()}
 
 
@@ -211,6 +218,22 @@ def underivable() -> pd.DataFrame:
         ("the paper", "its figures and tables", "are not among the released result files"),
     ]
     return pd.DataFrame(rows, columns=["file", "what", "why"])
+
+
+def _whole(layers: Sequence[int], by: Sequence[str]) -> bool:
+    """Whether the clusters of these layers and methods are those of the released samples."""
+    return set(LAYERS) - {0} <= set(layers) and set(METHODS) <= set(by)
+
+
+def _replayed(both, quality, of_items, correlations, whole: bool, progress: bool) -> dict[str, pd.DataFrame]:
+    """How far the released coefficients are from the exact ones; and the replays, of whole clusters."""
+    as_released = coefficients.as_released(both)
+    over_checkpoints = replays.over_checkpoints(as_released, quality, correlations)
+    clusters = itertools.chain(over_checkpoints, replays.over_sentences(of_items, correlations))
+    found = replays.replay(clusters, progress=progress)._asdict() if whole else {"standing": replays.standing(clusters)}
+    rest = both.drop(index=as_released.index)
+    own = replays.standing(replays.over_checkpoints(rest, quality, correlations))
+    return found | {"standing": pd.concat([found["standing"], own], ignore_index=True)}
 
 
 def _items(layers: Sequence[int], by: Sequence[str]) -> pd.DataFrame:
