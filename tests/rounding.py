@@ -11,8 +11,8 @@ def bound(
     """The largest relative error, in lengths of the state, that rounding explains.
 
     Each of the three sublayers of a layer ends with a norm, by which a part is moved, scaled and added to: three
-    roundings, of relative size u (the unit roundoff) each. Where a part also travels through linear maps, their sums of n
-    products add about sqrt(n) u, since errors come with either sign. In the end ``terms`` parts are added, which are
+    roundings, of relative size u (the unit roundoff) each. Where a part also travels through linear maps, their sums of
+    n products add about sqrt(n) u, since errors come with either sign. In the end ``terms`` parts are added, which are
     larger than their sum by ``cancellation``, sum_k |x_k| / |e|::
 
         (3 layers (3 + sqrt(n)) + terms) u max(1, cancellation)
