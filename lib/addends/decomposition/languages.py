@@ -134,7 +134,7 @@ def decoder_start(model) -> int | None:
     """The id that the decoder reads first, of every target; None where it is the last token of each target."""
     if model.config.model_type in _BEGIN_WITH_LAST:
         return None
-    start = model.config.decoder_start_token_id
+    start = getattr(model.config, "decoder_start_token_id", None)  # T5's configuration may lack it
     if start is None:
         start = _generation_setting(model, "decoder_start_token_id")
     if start is None:
@@ -178,7 +178,7 @@ def beginning(model, tokenizer, options: dict) -> dict[str, int | None]:
     forced = _generation_setting(model, "forced_bos_token_id")
     configured = _generation_setting(model, "decoder_start_token_id")
     told = ids.get(tokenizer.tgt_lang) if ids else None
-    named = (first, start, told, forced, configured, model.config.decoder_start_token_id)
+    named = (first, start, told, forced, configured, getattr(model.config, "decoder_start_token_id", None))
     language = next((each for each in named if each in languages), None)
     if needed and language is None and first is None:
         raise InputError(

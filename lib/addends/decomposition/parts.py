@@ -168,14 +168,12 @@ def stream(
     through_encoder: bool = False,
     heads: bool = False,
     chunk: int | None = None,
-    subtract: bool = False,
 ) -> tuple[tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """`decompose`, one layer at a time: the terms, and an iterator over (vectors, state) that keeps one layer only.
 
     ``vectors`` is of shape (term, sentence, position, dim) and is overwritten by the next layer's; ``state`` is of
     shape (sentence, position, dim). With ``check``, each layer's sum is checked as in `decompose` before it is handed
-    on; whoever streams many batches of one model may check the first one only, as `measure` does, and then, by token,
-    ``subtract`` the other terms from the state instead of carrying the constant.
+    on; whoever streams many batches of one model may check the first one only, as `measure` does.
     """
     if by not in DEFAULT_CENTERING:
         raise InputError(f"by={by!r} is not one of {tuple(DEFAULT_CENTERING)}.")
@@ -195,7 +193,7 @@ def stream(
         terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
     else:
         terms = method_tokens.terms_of(record, tokens)
-        layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk, subtract)
+        layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk)
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 

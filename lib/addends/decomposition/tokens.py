@@ -69,13 +69,11 @@ def propagate(
     tokens: str = "grouped",
     through_encoder: bool = False,
     chunk: int | None = None,
-    subtract: bool = False,
 ) -> Iterator[torch.Tensor]:
     """Yield the terms layer by layer, from layer 0 (the first layer's input), in the order of `terms_of`.
 
     Needs captured attention weights; ``through_encoder`` needs the encoder's record. ``chunk`` is the number of terms
-    that go through a sublayer at once. With ``subtract`` the constant is what the other terms leave of the state: a
-    third of the work less, and no sum to check. For whoever has checked an independent propagation of the same model.
+    that go through a sublayer at once.
 
     Yields
     ------
@@ -85,17 +83,14 @@ def propagate(
     terms = terms_of(record, tokens)
     own = split_by_token(_input(record.main), tokens)
     sources = len(terms) - 1 - len(own)
-    every = own.new_zeros((len(terms), *own.shape[1:]))
-    vectors = every[:-1] if subtract else every
+    vectors = own.new_zeros((len(terms), *own.shape[1:]))
     vectors[sources : sources + len(own)] = own
     spans = [EMPTY] * sources + spans_of(own, tokens)
     source = record.encoder_states if tokens == "each" else None
-    if source is None and record.encoder_states is not None and not subtract:
+    if source is None and record.encoder_states is not None:
         # One part, carried like any other: a wrong value map of the cross-attention is to show in the sum.
         source = (record.encoder_states[None], torch.zeros(1, dtype=torch.long, device=own.device))
     if through_encoder:
-        if subtract:
-            raise InputError("subtract=True leaves out the constant, which through_encoder=True needs.")
         parts = split_by_token(_input(record.encoder), tokens)
         inside = spans_of(parts, tokens)
         parts = torch.cat([parts, torch.zeros_like(parts[:1])])
@@ -103,13 +98,7 @@ def propagate(
         parts = deque(layers, maxlen=1).pop()  # the last layer's
         # The encoder's constant joins the decoder's.
         source = (parts, torch.tensor([*range(sources), len(terms) - 1], device=parts.device))
-    if not subtract:
-        yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
-        return
-    others = _carried(record.main, vectors, spans, centering, gate, chunk, source, with_constant=False)
-    for vectors, state in zip(others, record.main.states, strict=True):
-        torch.sub(state, vectors.sum(dim=0), out=every[-1])
-        yield every
+    yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
 
 
 def split_by_token(states: torch.Tensor, tokens: str) -> torch.Tensor:
@@ -139,14 +128,13 @@ def _carried(
     gate: str,
     chunk: int | None,
     source: tuple[torch.Tensor, torch.Tensor] | torch.Tensor | None = None,
-    with_constant: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer.
+    """Carry terms in place, the constant last: yield them at a stack's input and after each layer.
 
     ``spans`` are those of all terms but the constant, which biases and means fill everywhere.
     """
-    constant = len(vectors) - 1 if with_constant else None
-    spans = [*spans, (0, vectors.shape[2])] if with_constant else list(spans)
+    constant = len(vectors) - 1
+    spans = [*spans, (0, vectors.shape[2])]
     if record.embedding_norm is not None:
         record.embedding_norm.of_sum(vectors, constant, centering, in_place=True)
     yield vectors
