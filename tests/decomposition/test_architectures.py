@@ -15,6 +15,7 @@ from addends.decomposition.architectures import Architecture, Attention, FeedFor
 from addends.decomposition.exactness import BOUNDS, cancellation, relative_gap
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition.small_models import ENCODERS, NAMES, PAIRS, alone, batch_for, make, transformers_states
+from tests.rounding import allowed, bound
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
@@ -61,9 +62,9 @@ def test_parts_sum_to_the_states(name, by, centering, dtype):
     model = make(name, dtype)
     for gate in ("frozen", "tangent") if by == "token" and has_gates(name) else ("frozen",):
         parts = addends.decompose(model, batch_for(model), by=by, centering=centering, gate=gate)
-        bound = BOUNDS[dtype] * cancellation(parts.vectors, parts.states).clamp(min=1)
-        assert (relative_gap(parts.vectors, parts.states) <= bound)[:, parts.mask].all()
-        assert parts.error() <= (1e-12 if dtype == torch.float64 else 2e-6)
+        most = BOUNDS[dtype] * cancellation(parts.vectors, parts.states).clamp(min=1)
+        assert (relative_gap(parts.vectors, parts.states) <= most)[:, parts.mask].all()
+        assert parts.error() <= allowed(parts, longest_sum=64 if by == "token" else 0)
 
 
 @EVERY
@@ -75,14 +76,14 @@ def test_states_are_transformers_own_hidden_states(name, by):
     assert len(parts.states) == len(own) == 3
     for state, expected in zip(parts.states, own, strict=True):
         gap = (state - expected).norm(dim=-1) / expected.norm(dim=-1)
-        assert gap[parts.mask].max() < 2e-6
+        assert gap[parts.mask].max() <= bound("float32", layers=2, longest_sum=64)
 
 
 def test_an_opt_that_projects_its_last_state_is_decomposed_before_that():
     model = make("opt: post-norm", word_embed_proj_dim=16)
     batch = batch_for(model)
     parts, own = addends.decompose(model, batch), transformers_states(model, batch)
-    assert parts.error() < 1e-6
+    assert parts.error() <= allowed(parts)
     torch.testing.assert_close(parts.states[:-1][:, parts.mask], torch.stack(own[:-1])[:, parts.mask])
     with torch.no_grad():
         projected = model.model.decoder.project_out(parts.states[-1])

@@ -9,6 +9,7 @@ import addends
 from addends.decomposition.capture import capture
 from addends.errors import InputError, ModelStateError
 from tests.decomposition.small_models import NAMES, PAD, VOCABULARY, batch_for, make
+from tests.rounding import allowed
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
@@ -121,7 +122,8 @@ def test_a_decoder_with_a_smaller_vocabulary_has_its_own_range():
     batch = batch_for(model)
     batch.decoder_input_ids.clamp_(max=29)
     batch.input_ids[0, 0] = 39
-    assert addends.decompose(model, batch).error() < 1e-6
+    parts = addends.decompose(model, batch)
+    assert parts.error() <= allowed(parts)
     batch.decoder_input_ids[0, 1] = 30
     with pytest.raises(InputError, match=r"decoder_input_ids of sentence 0 hold \[30\].*decoder embeds 0 to 29"):
         addends.decompose(model, batch)

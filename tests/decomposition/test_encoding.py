@@ -17,6 +17,7 @@ from addends.decomposition.labels import labels
 from addends.errors import InputError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import PAD, VOCABULARY, make
+from tests.rounding import allowed
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_legacy_is_unshifted_and_counts_the_row_fed_with_the_end_symbol(model, t
         assert ids[-1] == tokenizer.eos_token_id
         assert batch.decoder_mask[index].tolist() == [True] * len(ids) + [False] * (batch.mask.shape[1] - len(ids))
     parts = addends.decompose(model, batch)
-    assert parts.error() < 1e-6
+    assert parts.error() <= allowed(parts)
     usual = addends.decompose(model, addends.encode(model, tokenizer, SOURCES, TARGETS))
     assert not torch.equal(parts.states, usual.states)
 
@@ -103,7 +104,8 @@ def test_a_translation_keeps_the_ids_the_model_generated(model, tokenizer):
     assert torch.equal(batch.decoder_input_ids, generated[:, :-1])
     assert torch.equal(batch.labels, generated[:, 1:])
     assert len(batch.texts) == len(SOURCES)
-    assert addends.decompose(model, batch).error() < 1e-6
+    parts = addends.decompose(model, batch)
+    assert parts.error() <= allowed(parts)
 
 
 def test_rows_after_the_first_end_symbol_do_not_count(model, tokenizer, monkeypatch):
@@ -311,7 +313,8 @@ def test_decoder_inputs_are_the_models_own(name, last):
     assert batch.decoder_input_ids[:, 0].tolist() == expected
     if not last:
         assert (batch.decoder_input_ids[:, 1] == LANGUAGES["en_XX"]).all()
-    assert addends.decompose(model, batch).error() < 1e-6
+    parts = addends.decompose(model, batch)
+    assert parts.error() <= allowed(parts)
 
 
 @pytest.mark.parametrize("name", ["marian", "bart", "pegasus", "t5"])

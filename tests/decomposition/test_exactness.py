@@ -20,6 +20,7 @@ from addends.errors import InputError, UnsupportedModelError
 from addends.runs.measure import measure_batch
 from addends.runs.training import seeded
 from tests.decomposition.small_models import batch_for, make
+from tests.rounding import allowed
 
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
 HALVED = ("marian", "t5", "llama", "gpt2", "opt", "bert", "gpt_neox", "gemma", "qwen3", "helium", "stablelm", "phi")
@@ -66,7 +67,8 @@ def test_what_is_wrong_in_padding_alone_does_not_count(by):
     batch = batch_for(model)
     padding = ~batch.mask[..., None]
     model.encoder.layer[1].register_forward_hook(lambda _module, _inputs, output: output + padding)
-    assert addends.decompose(model, batch, by=by).error() < 1e-6
+    parts = addends.decompose(model, batch, by=by)
+    assert parts.error() <= allowed(parts, longest_sum=64 if by == "token" else 0)
 
 
 def test_measuring_checks_its_first_batch_and_streaming_what_it_is_told_to():

@@ -10,6 +10,7 @@ from addends.decomposition.generation import end_symbols, generation_options
 from addends.errors import InputError
 from tests.conftest import SOURCES
 from tests.decomposition.small_models import make
+from tests.rounding import allowed
 
 POSITIONS = 40
 
@@ -39,7 +40,8 @@ def test_the_output_is_as_long_as_its_limit(endless, tokenizer, options, rows):
     batch = addends.translate(endless, tokenizer, SOURCES[:2], **options)
     assert batch.decoder_input_ids.shape == (2, rows)
     assert batch.decoder_mask.all()
-    assert addends.decompose(endless, batch).error() < 1e-6
+    parts = addends.decompose(endless, batch)
+    assert parts.error() <= allowed(parts)
 
 
 def test_without_a_limit_of_positions_there_is_a_default_one():

@@ -14,6 +14,7 @@ from addends.decomposition.languages import language_ids, set_languages
 from addends.errors import InputError, ModelStateError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
+from tests.rounding import allowed
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,8 @@ def test_a_translation_begins_with_the_language_asked_for(m2m):
         options = set_languages(m2m, "fr", language)
         batch = encode_or_translate(model, m2m, SOURCES, max_new_tokens=5, **options)
         assert (batch.labels[:, 0] == m2m.convert_tokens_to_ids(f"__{language}__")).all()
-        assert addends.decompose(model, batch, by="token").error() < 1e-6
+        parts = addends.decompose(model, batch, by="token")
+        assert parts.error() <= allowed(parts, longest_sum=64)
     given = encode_or_translate(model, m2m, SOURCES, TARGETS, **options)
     assert torch.equal(given.labels[:, 0], batch.labels[:, 0])
 

@@ -11,6 +11,7 @@ import addends
 from addends.decomposition.parts import stream
 from addends.errors import AddendsError, InputError, ModelStateError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
+from tests.rounding import allowed, bound
 
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
@@ -28,13 +29,13 @@ def batch(model, tokenizer):
 
 @BOTH
 @CENTERINGS
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 1e-12)])
-def test_parts_sum_to_the_state_of_a_large_model(make_marian, tokenizer, by, centering, dtype, bound):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parts_sum_to_the_state_of_a_large_model(make_marian, tokenizer, by, centering, dtype):
     model = make_marian(layers=6, dim=512, dtype=dtype, encoder_attention_heads=8, decoder_attention_heads=8)
     batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
     parts = addends.decompose(model, batch, by=by, centering=centering)
     assert parts.vectors.shape[:2] == (7, len(parts.terms))
-    assert parts.error() <= bound
+    assert parts.error() <= allowed(parts, longest_sum=4 * 512 if by == "token" else 0)
 
 
 @BOTH
@@ -48,7 +49,7 @@ def test_states_are_the_models_own_hidden_states(model, batch, by):
     own = torch.stack(output.decoder_hidden_states)
     parts = addends.decompose(model, batch, by=by)
     gap = (parts.states - own).norm(dim=-1) / own.norm(dim=-1)
-    assert gap[:, parts.mask].max() < 1e-6
+    assert gap[:, parts.mask].max() <= bound("float32", layers=2, longest_sum=128)
 
 
 @BOTH
@@ -72,7 +73,7 @@ def test_attention_implementation_is_left_alone_and_does_not_matter(make_marian,
     model.set_attn_implementation(implementation)
     batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
     parts = addends.decompose(model, batch, by=by)
-    assert parts.error() < 1e-6
+    assert parts.error() <= allowed(parts, longest_sum=128 if by == "token" else 0)
     assert model.config._attn_implementation == implementation
     assert model.model.decoder.config._attn_implementation == implementation
 

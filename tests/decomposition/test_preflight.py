@@ -21,6 +21,7 @@ from addends.errors import InputError
 from addends.runs.training import seeded
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
+from tests.rounding import allowed
 
 METHODS = ("sublayer", "token")
 FAMILIES = ("marian", "t5: gated", "mbart", "roberta", "gpt2", "llama: grouped queries", "gpt_neox")
@@ -208,7 +209,8 @@ def test_a_family_without_a_row_and_then_with_the_row_of_the_book(tokenizer, tab
     addends.register(replace(architecture_of(BertConfig()), model_type="ernie"))
     table = checked(model, tokenizer)
     assert table.loc["supported", "result"] == "yes"
-    assert addends.decompose(model, addends.encode(model, tokenizer, SOURCES), by="token").error() < 1e-6
+    parts = addends.decompose(model, addends.encode(model, tokenizer, SOURCES), by="token")
+    assert parts.error() <= allowed(parts, longest_sum=64)
 
 
 def test_a_row_with_a_wrong_path(tokenizer, table_restored):

@@ -8,6 +8,7 @@ import torch
 import addends
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
+from tests.rounding import allowed
 
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
 
@@ -35,7 +36,8 @@ def test_single_tokens_sum_to_the_groups(name, centering):
         lengths.append(batch.decoder_input_ids.shape[1])
     assert len(each.terms) == sum(lengths) + 1
     gap = at_real_tokens(grouped(each, groups.terms) - groups.vectors, groups.mask).norm(dim=-1)
-    assert (gap / at_real_tokens(groups.states[:, None], groups.mask).norm(dim=-1)).max() < 1e-6
+    relative = (gap / at_real_tokens(groups.states[:, None], groups.mask).norm(dim=-1)).max()
+    assert relative <= allowed(each, longest_sum=64)
 
 
 @pytest.mark.parametrize("name", [name for name in small_models.PAIRS if not name.startswith("longt5")])
@@ -122,7 +124,8 @@ def test_heads_sum_to_their_attention(name, centering):
     layers = len(whole.states) - 1
     assert len(heads.terms) == len(whole.terms) - len(attentions) + 4 * layers * len(attentions)
     gap = at_real_tokens(grouped(heads, whole.terms) - whole.vectors, whole.mask).norm(dim=-1)
-    assert (gap / at_real_tokens(whole.states[:, None], whole.mask).norm(dim=-1)).max() < 1e-6
+    relative = (gap / at_real_tokens(whole.states[:, None], whole.mask).norm(dim=-1)).max()
+    assert relative <= allowed(heads, longest_sum=64)
 
 
 def test_a_head_is_zero_until_its_layer():
