@@ -131,6 +131,30 @@ def test_two_threads_on_one_model_get_what_one_gets():
     assert settings(model) == before
 
 
+def test_two_threads_on_two_models_of_one_configuration_get_what_one_gets():
+    first = make("llama", torch.float64)
+    second = type(first)(first.config).double().eval()
+    assert first.config is second.config
+    models, batch, before = (first, second), batch_for(first), settings(first)
+    expected = [addends.decompose(model, batch, by="token").vectors for model in models]
+    inside, gone = threading.Event(), threading.Event()
+
+    def pause(*_):  # the other model is asked for while this pass goes on
+        inside.set()
+        gone.wait(1)
+
+    with ThreadPoolExecutor(2) as pool:
+        handle = first.model.layers[0].mlp.act_fn.register_forward_hook(pause)
+        slow = pool.submit(addends.decompose, first, batch, by="token")
+        inside.wait(10)
+        fast = pool.submit(addends.decompose, second, batch, by="token")
+        fast.add_done_callback(lambda _: gone.set())
+        found = [slow.result(), fast.result()]
+        handle.remove()
+    assert all(torch.equal(parts.vectors, one) for parts, one in zip(found, expected, strict=True))
+    assert settings(first) == before
+
+
 @pytest.mark.parametrize("name", ["marian", "t5", "gpt2"])
 def test_a_pass_that_another_thread_makes_itself_is_neither_recorded_nor_changed(name):
     model = make(name, torch.float64)
