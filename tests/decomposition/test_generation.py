@@ -72,7 +72,6 @@ def test_without_a_limit_of_positions_there_is_a_default_one():
         ({"num_beams": 0}, "num_beams=0: an integer of at least 1"),
         ({"temperature": "x", "do_sample": True}, "generate refused the options"),
         ({"forced_eos_token_id": 10**6, "max_new_tokens": 3}, "generate refused the options"),
-        ({"pad_token_id": -1}, "generate refused the options"),
         ({"stop_strings": "."}, "stop_strings: a sentence that it ends has no end symbol"),
         ({"stopping_criteria": [lambda ids, scores: torch.ones(len(ids), dtype=torch.bool)]}, "stopping_criteria: a"),
         ({"forced_bos_token_id": 10**6}, "forced_bos_token_id=1000000: an id is wanted"),

@@ -83,7 +83,7 @@ def written(sublayer: Sublayer, constant: torch.Tensor | None) -> torch.Tensor:
 
 
 def is_rounding(difference: torch.Tensor, *terms: torch.Tensor) -> torch.Tensor:
-    """Where a difference is no longer than what its terms round by, u sqrt(d) times their lengths; of shape (..., 1)."""
+    """Where a difference is within the rounding of its terms, u sqrt(d) times their lengths; of shape (..., 1)."""
     length = sum(torch.linalg.vector_norm(term, dim=-1, keepdim=True) for term in terms)
     return torch.linalg.vector_norm(difference, dim=-1, keepdim=True) <= roundoff(difference) * length
 
