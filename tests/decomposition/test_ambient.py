@@ -137,20 +137,29 @@ def test_two_threads_on_two_models_of_one_configuration_get_what_one_gets():
     assert first.config is second.config
     models, batch, before = (first, second), batch_for(first), settings(first)
     expected = [addends.decompose(model, batch, by="token").vectors for model in models]
-    inside, gone = threading.Event(), threading.Event()
+    inside, entered, done = threading.Event(), threading.Event(), threading.Event()
 
-    def pause(*_):  # the other model is asked for while this pass goes on
-        inside.set()
-        gone.wait(1)
+    def first_is_inside(*_):  # waits once for the other model's pass, which is to wait for the end of this one
+        if not inside.is_set():
+            inside.set()
+            entered.wait(1)
+
+    def second_is_inside(*_):
+        entered.set()
+        done.wait(10)
 
     with ThreadPoolExecutor(2) as pool:
-        handle = first.model.layers[0].mlp.act_fn.register_forward_hook(pause)
+        handles = [
+            model.model.layers[0].mlp.act_fn.register_forward_hook(hook)
+            for model, hook in zip(models, (first_is_inside, second_is_inside), strict=True)
+        ]
         slow = pool.submit(addends.decompose, first, batch, by="token")
+        slow.add_done_callback(lambda _: done.set())
         inside.wait(10)
-        fast = pool.submit(addends.decompose, second, batch, by="token")
-        fast.add_done_callback(lambda _: gone.set())
-        found = [slow.result(), fast.result()]
-        handle.remove()
+        found = [slow, pool.submit(addends.decompose, second, batch, by="token")]
+        found = [future.result() for future in found]
+        for handle in handles:
+            handle.remove()
     assert all(torch.equal(parts.vectors, one) for parts, one in zip(found, expected, strict=True))
     assert settings(first) == before
 
