@@ -131,6 +131,39 @@ def test_two_threads_on_one_model_get_what_one_gets():
     assert settings(model) == before
 
 
+def test_two_threads_on_two_models_of_one_configuration_get_what_one_gets():
+    first = make("llama", torch.float64)
+    second = type(first)(first.config).double().eval()
+    assert first.config is second.config
+    models, batch, before = (first, second), batch_for(first), settings(first)
+    expected = [addends.decompose(model, batch, by="token").vectors for model in models]
+    inside, entered, done = threading.Event(), threading.Event(), threading.Event()
+
+    def first_is_inside(*_):  # waits once for the other model's pass, which is to wait for the end of this one
+        if not inside.is_set():
+            inside.set()
+            entered.wait(1)
+
+    def second_is_inside(*_):
+        entered.set()
+        done.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        handles = [
+            model.model.layers[0].mlp.act_fn.register_forward_hook(hook)
+            for model, hook in zip(models, (first_is_inside, second_is_inside), strict=True)
+        ]
+        slow = pool.submit(addends.decompose, first, batch, by="token")
+        slow.add_done_callback(lambda _: done.set())
+        inside.wait(10)
+        found = [slow, pool.submit(addends.decompose, second, batch, by="token")]
+        found = [future.result() for future in found]
+        for handle in handles:
+            handle.remove()
+    assert all(torch.equal(parts.vectors, one) for parts, one in zip(found, expected, strict=True))
+    assert settings(first) == before
+
+
 @pytest.mark.parametrize("name", ["marian", "t5", "gpt2"])
 def test_a_pass_that_another_thread_makes_itself_is_neither_recorded_nor_changed(name):
     model = make(name, torch.float64)

@@ -227,6 +227,24 @@ def test_a_text_without_a_token_is_refused_by_its_index():
         addends.encode(make("gpt2"), own, ["ab", "zz"])
 
 
+def test_a_text_of_which_the_symbols_around_it_alone_are_left_is_refused(model, tokenizer):
+    """A space without a width is no blank to Python, and nothing to the tokenizer."""
+    own = letters(("<s>",), ("</s>",))
+    own._tokenizer.normalizer = normalizers.Replace("z", "")
+    with pytest.raises(InputError, match=r"texts\[1\] is 'zz', which is no token to the tokenizer"):
+        addends.encode(make("gpt2"), own, ["ab", "zz"])
+    nothing = "\N{ZERO WIDTH SPACE}"
+    assert nothing.strip()
+    for call in (
+        lambda: addends.encode(model, tokenizer, [SOURCES[0], nothing], TARGETS[:2]),
+        lambda: addends.translate(model, tokenizer, [SOURCES[0], nothing]),
+    ):
+        with pytest.raises(InputError, match=r"sources\[1\] is '\\u200b', which is no token"):
+            call()
+    with pytest.raises(InputError, match=r"targets\[1\] is '\\u200b', which is no token"):
+        addends.encode(model, tokenizer, SOURCES[:2], [TARGETS[0], nothing])
+
+
 def test_a_row_that_names_no_number_of_positions_of_this_configuration(monkeypatch):
     """As LED's and Whisper's configurations, which say it by other names."""
     model = make("gpt2")

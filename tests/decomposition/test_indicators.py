@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import addends
+from addends.decomposition.architectures import architecture_of
 from addends.decomposition.indicators import NAMES, of_vectors, with_places
 from addends.errors import InputError
 from tests.conftest import SOURCES, TARGETS
+from tests.decomposition.small_models import alone, batch_for, make
 
 
 @pytest.fixture(scope="module", params=["sublayer", "token"])
@@ -119,11 +121,33 @@ def test_rounding_of_a_sublayer_that_writes_its_constant_alone_is_no_part(make_m
     for name, rows in {"all": slice(None), "one": slice(2, 3)}.items():
         parts = addends.decompose(model, addends.encode(model, tokenizer, SOURCES[rows], TARGETS[rows]))
         frames[name] = addends.indicators(parts).query("term == 'S'")
-        assert parts.vectors[1:, parts.terms.index("S"), parts.mask].abs().max() > 0
+        assert parts.vectors[:, parts.terms.index("S"), parts.mask].abs().max() == 0  # the rounding is C's
         size = parts.states[:, parts.mask].norm(dim=-1).flatten()
         assert frames[name]["cosine"].isna().all()
         assert (frames[name][["importance", "norm_ratio"]] == 0).all(axis=None)
         np.testing.assert_allclose(frames[name]["distance"], size, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["opt", "llama: biases", "mbart"])
+def test_nor_is_it_where_the_constant_is_long_and_cancelled_later(name):
+    """Attention writes a constant a hundred times longer than the state, and the feed-forward takes it back."""
+    model = make(name, torch.float64)
+    place = {sublayer.term: sublayer for sublayer in architecture_of(model.config).stack.sublayers}
+    own, forward = place["T"], place["F"]
+    layers = model.base_model.get_submodule(architecture_of(model.config).stack.layers)
+    with torch.no_grad():
+        for layer in layers:
+            layer.get_submodule(own.value).weight.zero_()
+            bias = layer.get_submodule(own.output).bias
+            far = 100 * torch.linspace(-1, 1, len(bias), dtype=torch.float64).cos()
+            bias.add_(far)
+            layer.get_submodule(forward.second).bias.sub_(far)
+    batch = batch_for(model)
+    for each in (batch, *(alone(batch, sentence) for sentence in range(len(batch)))):
+        parts = addends.decompose(model, each)
+        rows = addends.indicators(parts).query("term == 'T'")
+        assert rows["cosine"].isna().all()
+        assert (rows[["importance", "norm_ratio"]] == 0).all(axis=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -130,6 +130,18 @@ def test_a_layer_norm_of_another_class_is_carried_as_a_layer_norm(centering, wid
 
 
 @CENTERINGS
+def test_what_is_more_than_rounding_is_not_taken_for_it(centering):
+    """A LayerNorm that goes through float32 leaves its rounding to C, and nothing else that it did in this pass."""
+    vectors = terms()
+    norm = record(OwnLayerNorm(8, wide=True).double(), vectors.sum(dim=0))
+    with torch.no_grad():
+        carried = norm.of_sum(vectors, C, centering)
+        norm.gave = norm.gave + 1e-3
+        again = norm.of_sum(vectors, C, centering)
+    torch.testing.assert_close(again, carried, rtol=1e-6, atol=1e-6)
+
+
+@CENTERINGS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_gain_of_one_plus_the_weight_is_found(centering, dtype):
     vectors = terms(torch.float64 if dtype == torch.float64 else torch.float32)

@@ -213,6 +213,48 @@ def test_usual_activations_are_proven(activation, dtype):
     assert addends.decompose(model, batch_for(model), by="token").vectors.any()
 
 
+# --- what changes after the proof ---
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("name", "path", "by"),
+    [
+        ("llama", "norm", "sublayer"),
+        ("llama", "layers.1.input_layernorm", "token"),
+        ("t5", "decoder.block.1.layer.2.layer_norm", "token"),
+        ("marian", "decoder.layers.1.final_layer_norm", "sublayer"),
+    ],
+)
+def test_a_hook_of_a_norm_that_wakes_up_after_the_proof_is_refused(name, path, by, dtype):
+    """Its gain is read off what it gave, so that nothing but the formula can make the sum fail."""
+    model, asleep = make(name, dtype), [True]
+    batch = batch_for(model)
+    added = torch.linspace(-1, 1, 32, dtype=dtype)
+    norm = model.base_model.get_submodule(path)
+    norm.register_forward_hook(lambda _module, _inputs, output: output if asleep else output + added)
+    addends.decompose(model, batch, by=by)
+    asleep.clear()
+    with pytest.raises(UnsupportedModelError, match=r"The parts of layer 2 do not sum to the states"):
+        addends.decompose(model, batch, by=by)
+
+
+@BOTH
+def test_a_global_hook_that_comes_after_the_proof_is_seen(by):
+    model = make("llama", torch.float64)
+    batch = batch_for(model)
+    addends.decompose(model, batch, by=by)
+    norm = model.model.norm
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, _inputs, output: output + 1 if module is norm else None
+    )
+    try:
+        with pytest.raises(UnsupportedModelError, match="A LlamaRMSNorm stands where a norm was expected, and gives"):
+            addends.decompose(model, batch, by=by)
+    finally:
+        handle.remove()
+
+
 # --- cost ---
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -17,8 +16,8 @@ from transformers import PreTrainedModel
 
 from addends.errors import InputError, ModelStateError, UnsupportedModelError
 
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_NEW_LOCK = threading.Lock()
+# One for all models: two of them may share a configuration, whose settings are changed for the time of a pass.
+_LOCK = threading.RLock()
 
 # Where transformers' hooks that collect states come from, and how it marks a model that has them.
 _CAPTURING, _TRACED = "transformers.utils.output_capturing", "_output_capturing_hooks_installed"
@@ -100,15 +99,13 @@ def check_autocast(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def undisturbed(base: nn.Module) -> Iterator[None]:
-    """One thread at a time works on ``base``, its modules return what transformers names (``return_dict``), no traces.
+    """One thread at a time works, the modules of ``base`` return what transformers names (``return_dict``), no traces.
 
     Traces are the hooks that transformers leaves on a model whose states are asked for, by its configuration or by us.
     The lock is of this package: a pass that another thread makes by calling the model itself is not held up. Hooks
     ignore it (`own_thread`), and attention computed for it is that of transformers.
     """
-    with _NEW_LOCK:
-        lock = _LOCKS.setdefault(base, threading.RLock())
-    with lock:
+    with _LOCK:
         before = [(config, config.return_dict) for config in configs_of(base) if hasattr(config, "return_dict")]
         traces = [(module, _traces(module), _TRACED in vars(module)) for module in base.modules()]
         try:

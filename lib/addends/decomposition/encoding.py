@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -172,7 +171,8 @@ def translate(
             generated = model.generate(
                 input_ids=input_ids.to(model.device), attention_mask=attention_mask.long().to(model.device), **options
             )
-    except (ValueError, TypeError) as error:
+        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
         raise InputError(f"generate refused the options {generate_kwargs}: {error}") from error
     labels = generated[:, 1:]  # (sentence, 1 + position) -> (sentence, position): without the start symbol
     ends = torch.isin(labels, labels.new_tensor(end_symbols(model, generate_kwargs))).long()
@@ -183,7 +183,7 @@ def translate(
         decoder_input_ids=generated[:, :-1],
         decoder_mask=decoder_mask,
         labels=labels,
-        texts=tuple(tokenizer.batch_decode(generated, skip_special_tokens=True)),
+        texts=tuple(texts),
         truncated=truncated,
     ).to(model.device)
     return batch if special_tokens else _without_special(batch, tokenizer)
@@ -292,13 +292,17 @@ def _tokenized(
     model, tokenizer, name: str, texts: list[str], truncation: bool = False, as_sources: bool = False
 ) -> tuple[list[list[int]], tuple[tuple[str, int], ...]]:
     """The ids of one side, targets by the target's rules unless ``as_sources``; and which ones were cut."""
-    read = partial(tokenizer, text_target=texts) if name == "targets" and not as_sources else partial(tokenizer, texts)
+
+    def read(given: list[str], **options) -> list[list[int]]:
+        as_targets = name == "targets" and not as_sources
+        return (tokenizer(text_target=given, **options) if as_targets else tokenizer(given, **options))["input_ids"]
+
     limit = positions(model)
     # Cut by the tokenizer, which knows which symbols it puts around a text; the second call leaves no limit behind.
-    cut = read(truncation=True, max_length=limit)["input_ids"] if truncation and limit else None
-    ids = read()["input_ids"]
+    cut = read(texts, truncation=True, max_length=limit) if truncation and limit else None
+    ids, symbols = read(texts), read([""])[0]
     for index, row in enumerate(ids):
-        if not row:
+        if row == symbols:  # a text of characters without a width, say, of which those around it are left
             raise InputError(f"{name}[{index}] is {texts[index]!r}, which is no token to the tokenizer. Leave it out.")
     long = [index for index, row in enumerate(ids) if limit is not None and len(row) > limit]
     if long and not truncation:

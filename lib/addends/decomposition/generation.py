@@ -11,6 +11,8 @@ from addends.decomposition.inputs import positions
 from addends.errors import InputError
 
 _MADE_BY_TRANSLATE = ("inputs", "input_ids", "attention_mask", "inputs_embeds", "decoder_input_ids")
+# These end one sentence of a batch while others go on, without an end symbol.
+_STOP_APART = ("stopping_criteria", "stop_strings")
 
 
 def check_names(options: dict) -> None:
@@ -22,6 +24,11 @@ def check_names(options: dict) -> None:
             raise InputError(
                 f"{name} cannot be given to translate: it makes them from the sources. For a target language, pass "
                 "forced_bos_token_id or decoder_start_token_id."
+            )
+        if name in _STOP_APART:
+            raise InputError(
+                f"{name}: a sentence that it ends has no end symbol, and cannot be told from padding. Leave it out; "
+                "max_new_tokens and eos_token_id end translations too."
             )
         if name == "generation_config":
             raise InputError("generation_config: give its options by name, such as num_beams=4.")
@@ -44,6 +51,9 @@ def generation_options(model, options: dict) -> dict:
     if options.get("num_return_sequences", 1) != 1 or options.get("return_dict_in_generate"):
         name = "return_dict_in_generate" if options.get("return_dict_in_generate") else "num_return_sequences"
         raise InputError(f"{name}={options[name]!r}: a batch holds one translation a source. Leave it out.")
+    beams = options.get("num_beams", 1)
+    if type(beams) is not int or beams < 1:
+        raise InputError(f"num_beams={beams!r}: an integer of at least 1 is wanted.")
     given = [name for name in ("max_length", "max_new_tokens") if options.get(name) is not None]
     limit = positions(model)
     if len(given) == 2:

@@ -15,7 +15,9 @@ sentences were batched. A sum of d products rounds by about u sqrt(d) of the siz
 with the unit roundoff u = 2^-24 in float32 and 2^-53 in float64 (parts of a model in half precision are carried in
 float32). In a state of width 512 whose parts are twice as long as it is, that is 4e-6 of its length. Of a zero part
 importance and norm_ratio are 0, its distance is |e|, and its cosine is missing: exactly, in every batch. By the same
-bound a state that its parts cancel to is zero, and has nothing but distances. What a model in half precision rounds
+bound a state that its parts cancel to is zero, and has nothing but distances. By sublayer what a sublayer wrote less
+its constant is held to the same bound where it is taken, by the lengths of those two: a constant may be much longer
+than the state, where later ones cancel it. What a model in half precision rounds
 itself is not covered: there, parts shorter than about 1 % of the state (bfloat16) may be its rounding.
 
 References
@@ -29,7 +31,7 @@ import pandas as pd
 import torch
 
 from addends.decomposition.parts import Parts
-from addends.decomposition.weights import widened
+from addends.decomposition.weights import roundoff, widened
 from addends.errors import InputError
 
 NAMES = ("importance", "cosine", "norm_ratio", "distance")
@@ -109,7 +111,7 @@ def of_vectors(vectors: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     # |x - e| is not expanded into inner products: where x is nearly e the squares would cancel.
     distance = torch.linalg.vector_norm(vectors - states, dim=-1)
     summed = length.sum(dim=0)
-    rounding = torch.finfo(length.dtype).eps / 2 * vectors.shape[-1] ** 0.5  # u sqrt(d)
+    rounding = roundoff(vectors)
     zero = length <= rounding * (state_length + summed)
     distance = torch.where(zero, state_length, distance)
     # Nothing is a share of a state that its parts cancel to.

@@ -135,23 +135,34 @@ class Norm:
         if constant is not None and bias is not None:
             vectors[constant].add_(bias)
             if form.rounds:  # what the module rounds on its way through float32 is no term's: it goes to C
-                vectors[constant].add_(self.gave - form(self.module, self.read))
+                rest = self.gave - form(self.module, self.read)
+                vectors[constant].add_(rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0))
         return vectors
 
     def _half(self) -> bool:
-        return (self.dtype or _own_dtype(self.module, self.read)) in (torch.float16, torch.bfloat16)
+        return self._own_type() in (torch.float16, torch.bfloat16)
+
+    def _own_type(self) -> torch.dtype:
+        return self.dtype or _own_dtype(self.module, self.read)
 
     def _applied(self, formula: torch.Tensor, mean: torch.Tensor | None) -> torch.Tensor:
         """The gain as this module applied it, of shape (sentence, position, dim).
 
         A norm without a bias multiplies, so its gain is the ratio of what it gave to what it read. That holds whatever
         precision the module computes in: transformers' own RMSNorms go through float32 even in a float64 model. Where
-        an entry is too small to divide by, the gain is the formula's. That the ratio is a gain at all has been proven
-        by `form_of`: the sum, which is exact by construction here, is no proof.
+        an entry is too small to divide by, the gain is the formula's. So it is where the ratio is off by more than
+        rounding: in this pass the module did something else than `form_of` has proven (a hook that was off then), and
+        the sum is to show it.
         """
         read = self.read if mean is None else self.read - mean
         small = read.abs() <= 1e-6 * read.square().mean(dim=-1, keepdim=True).sqrt()
-        return torch.where(small, formula, self.gave / torch.where(small, 1, read))
+        another = (self.gave - formula * read).abs() > self._room(formula, mean)
+        return torch.where(small | another, formula, self.gave / torch.where(small, 1, read))
+
+    def _room(self, gain: torch.Tensor, mean: torch.Tensor | None, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """How far rounding takes what this module gives off its formula, of shape (sentence, position, dim)."""
+        added = gain.abs() * (self.read.abs() if mean is None else self.read.abs() + mean.abs())
+        return rounding(self._own_type()) * (added if bias is None else added + bias.abs())
 
 
 _FORMS: WeakKeyDictionary[nn.Module, tuple[tuple, Form]] = WeakKeyDictionary()

@@ -15,7 +15,8 @@ A proof holds until a weight, a hook, the row, the type or the attention impleme
 the next power of two in length: a window or a sparse pattern shows in sentences longer than it.
 
 What this cannot see: what a model does to other sentences than those it was proven on (a branch, an expert that none of
-their tokens was sent to); faults smaller than the bounds below; weights written through ``.data`` since.
+their tokens was sent to); faults smaller than the bounds below; weights written through ``.data`` since; and, by
+sublayer, a hook that was there at the proof and did nothing then.
 """
 
 from __future__ import annotations

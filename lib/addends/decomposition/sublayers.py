@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import torch
 
 from addends.decomposition.capture import Capture, Sublayer
-from addends.decomposition.weights import linear_map, value_map
+from addends.decomposition.weights import linear_map, roundoff, value_map
 
 
 def terms_of(record: Capture, heads: bool = False) -> tuple[str, ...]:
@@ -63,7 +63,11 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
                 vectors[first : first + len(by_head)].add_(by_head)
             else:
                 term = terms.index(sublayer.place.term)
-                vectors[term].add_(written(sublayer, bias))
+                own = written(sublayer, bias)
+                if bias is not None:  # what is left of nothing but rounding stays with the constant that it rounds
+                    nothing = is_rounding(own, sublayer.written, bias)
+                    own, bias = own.masked_fill(nothing, 0), torch.where(nothing, sublayer.written, bias)
+                vectors[term].add_(own)
             if bias is not None:
                 vectors[constant].add_(bias)
             if main.stack.norm == "post":
@@ -76,6 +80,12 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
 def written(sublayer: Sublayer, constant: torch.Tensor | None) -> torch.Tensor:
     """What a sublayer wrote less what it writes whatever it reads, of shape (sentence, position, dim)."""
     return sublayer.written if constant is None else sublayer.written - constant
+
+
+def is_rounding(difference: torch.Tensor, *terms: torch.Tensor) -> torch.Tensor:
+    """Where a difference is within the rounding of its terms, u sqrt(d) times their lengths; of shape (..., 1)."""
+    length = sum(torch.linalg.vector_norm(term, dim=-1, keepdim=True) for term in terms)
+    return torch.linalg.vector_norm(difference, dim=-1, keepdim=True) <= roundoff(difference) * length
 
 
 def written_by_head(sublayer: Sublayer) -> torch.Tensor:

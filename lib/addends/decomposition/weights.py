@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from addends.decomposition.architectures import Attention
 from addends.errors import UnsupportedModelError
@@ -16,6 +17,11 @@ from addends.errors import UnsupportedModelError
 def widened(tensor: torch.Tensor | None) -> torch.Tensor | None:
     """The tensor in float32 if it is in half precision, else itself; None stays None."""
     return tensor.float() if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def roundoff(vectors: torch.Tensor) -> float:
+    """u sqrt(d): by how much of its size a sum of d products rounds, with the unit roundoff u of the vectors' type."""
+    return torch.finfo(vectors.dtype).eps / 2 * vectors.shape[-1] ** 0.5
 
 
 def linear_map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -76,9 +82,10 @@ def value_rows(place: Attention, rows: torch.Tensor, heads: int) -> torch.Tensor
 def fingerprint(module: nn.Module) -> tuple:
     """What a proof about a module rests on: its class, its hooks, its tensors. Equal as long as nothing has changed.
 
-    Not seen: a write to a tensor that passes its version by (``.data``), and attributes that are no tensors.
+    Not seen: a write to a tensor that passes its version by (``.data``), attributes that are no tensors, and a hook
+    that does something else from now on.
     """
-    found = []
+    found = [*_global_forward_hooks, *_global_forward_pre_hooks]
     for each in module.modules():
         found += [type(each), id(vars(each).get("forward")), *each._forward_hooks, *each._forward_pre_hooks]
         for tensor in (*each._parameters.values(), *each._buffers.values()):
