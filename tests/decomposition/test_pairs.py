@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import addends
+from addends.decomposition import pairs
 from addends.decomposition.pairs import state_by_input
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition.small_models import batch_for, make
 
 
@@ -59,6 +60,23 @@ def test_through_the_encoder_the_embeddings_are_what_counts():
     expected = of_decompose(model, batch, 0, through_encoder=True)
     assert through["importance"].to_numpy() == pytest.approx(expected["importance"].to_numpy(), abs=1e-5)
     assert abs(through["importance"] - state_by_input(model, batch, 0)["importance"]).max() > 0.01
+
+
+def test_parts_of_inputs_that_are_not_the_rest_of_the_sum_are_refused(monkeypatch):
+    model = make("marian")
+    inputs = pairs.propagate_inputs
+    monkeypatch.setattr(pairs, "propagate_inputs", lambda *a, **k: (each * 1.01 for each in inputs(*a, **k)))
+    with pytest.raises(UnsupportedModelError, match="parts of layer 2 do not sum"):
+        state_by_input(model, batch_for(model), 0)
+
+
+def test_the_layers_are_counted_in_a_progress_bar(capsys):
+    model = make("marian")
+    quiet = state_by_input(model, batch_for(model), 0)
+    assert capsys.readouterr().err == ""
+    shown = state_by_input(model, batch_for(model), 0, progress=True)
+    assert "3/3" in capsys.readouterr().err  # the input of the first layer, and two layers
+    assert shown.equals(quiet)
 
 
 def test_bad_input():

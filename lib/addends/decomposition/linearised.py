@@ -28,7 +28,7 @@ def add_written(
     gate: str,
     chunk: int | None = None,
     source: tuple[torch.Tensor, torch.Tensor] | torch.Tensor | None = None,
-    constant: int = -1,
+    constant: int | None = -1,
 ) -> None:
     """Add to each term what the sublayer writes to it.
 
@@ -49,13 +49,13 @@ def add_written(
         cross-attention wrote for it is taken as it was written: no check of its value map. The states, of shape
         (sentence, read position, dim): each position is a part, in the order of the first terms. Two: parts of shape
         (part, sentence, read position, dim), and the index of the term that each goes to, of shape (part,).
-    constant : int
-        The index of the constant term, the last.
+    constant : int or None
+        The index of the constant term, the last; None leaves out what goes there.
     """
     whole = isinstance(sublayer.place, Attention) and sublayer.place.reads == "encoder" and source is None
-    bias = constant_output(sublayer)
+    bias = constant_output(sublayer) if whole or constant is not None else None
     if not isinstance(sublayer.place, Attention):
-        _add_feed_forward(vectors, spans, sublayer, read, gate, chunk)
+        _add_feed_forward(vectors, spans, sublayer, read, gate, chunk, with_constant=constant is not None)
     elif sublayer.place.reads != "encoder":
         _add_self_attention(vectors, spans, sublayer, read, chunk)
     elif whole:
@@ -63,7 +63,7 @@ def add_written(
         spans[0] = (0, vectors.shape[2])
     else:
         _add_cross_attention(vectors, spans, sublayer, source, chunk)
-    if bias is not None:
+    if constant is not None and bias is not None:
         vectors[constant].add_(bias)
 
 
@@ -143,6 +143,7 @@ def _add_feed_forward(
     read: torch.Tensor,
     gate: str,
     chunk: int | None,
+    with_constant: bool,
 ) -> None:
     """Add the feed-forward made linear, without b_2, to each term."""
     weight_first, bias_first = linear_map(sublayer.modules["first"])
@@ -150,7 +151,8 @@ def _add_feed_forward(
     z, gated = sublayer.preactivation, sublayer.gate
     if gated is None:
         value, slope = value_and_slope(sublayer, z)
-        constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
+        if with_constant:
+            constant = torch.addcmul(value, slope, z if bias_first is None else z - bias_first, value=-1)
     else:
         slope, tilt = value_and_slope(sublayer, gated)  # the gate's value is what the other factor is multiplied by
         constant = 0 if bias_first is None else slope * bias_first
@@ -164,7 +166,7 @@ def _add_feed_forward(
         inner = linear(piece, weight_first).mul_(slope[:, places])  # (term, sentence, position, inner)
         if gated is not None and gate == "tangent":
             inner.add_(tilt[:, places] * linear(piece, weight_gate))
-        if terms.stop == len(spans):
+        if with_constant and terms.stop == len(spans):
             inner[-1].add_(constant)
         _add_product(vectors[terms, :, places], inner, weight_second)
 

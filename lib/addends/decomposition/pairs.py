@@ -13,22 +13,31 @@ from dataclasses import fields, replace
 
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
 from addends.decomposition.batches import Batch
+from addends.decomposition.exactness import check_sum
 from addends.decomposition.indicators import NAMES, of_vectors
-from addends.decomposition.parts import stream
+from addends.decomposition.parts import DEFAULT_CENTERING, stream
+from addends.decomposition.proofs import proven_capture
+from addends.decomposition.tokens import propagate_inputs
 from addends.errors import InputError
 
 
-def state_by_input(model, batch: Batch, sentence: int = 0, through_encoder: bool = False) -> pd.DataFrame:
+def state_by_input(
+    model, batch: Batch, sentence: int = 0, through_encoder: bool = False, progress: bool = False
+) -> pd.DataFrame:
     """The indicators of each input token's part in each state after the last layer, for one sentence of a batch.
 
-    One layer is kept at a time, of this sentence alone.
+    One layer is kept at a time, of this sentence alone. Input tokens alone are followed one by one; the rest of the sum
+    (the target's tokens, the constant) stays grouped, and the sum of both is checked.
 
     Parameters
     ----------
     through_encoder : bool
         Of an encoder-decoder, follow the source from its embeddings: see `decompose`.
+    progress : bool
+        Show a progress bar over the layers: hundreds of tokens take minutes.
 
     Returns
     -------
@@ -46,13 +55,17 @@ def state_by_input(model, batch: Batch, sentence: int = 0, through_encoder: bool
     if not 0 <= sentence < len(batch):
         raise InputError(f"sentence={sentence}: the batch has sentences 0 to {len(batch) - 1}.")
     batch = _alone(batch, sentence)
-    terms, layers = stream(model, batch, "token", tokens="each", through_encoder=through_encoder)
-    vectors, state = deque(layers, maxlen=1).pop()  # (term, 1, position, dim), (1, position, dim)
-    side = terms[0][0]  # S, or T of a single stack
-    inputs = [number for number, term in enumerate(terms) if term.startswith(side)]
-    real = batch.attention_mask[0].bool()
-    values = of_vectors(vectors[:, 0], state[0])[:, inputs]  # (indicator, input, position): what is zero, by all parts
-    values = values[:, real][..., batch.mask[0]]
+    _, layers = stream(model, batch, "token", through_encoder=through_encoder)
+    grouped, state = deque(layers, maxlen=1).pop()  # (term, 1, position, dim), (1, position, dim)
+    record = proven_capture(model, batch, attention_weights=True, encoder=through_encoder)
+    layers = len(record.main.states)
+    with torch.no_grad():
+        steps = propagate_inputs(record, DEFAULT_CENTERING["token"], through_encoder=through_encoder)
+        inputs = deque(tqdm(steps, total=layers, disable=not progress, unit="layer", desc="inputs"), maxlen=1).pop()
+        vectors = torch.cat([inputs, grouped[1:]])  # the first grouped term is the sum of the inputs
+        check_sum(vectors, state, batch.mask, layers - 1, model)
+        values = of_vectors(vectors[:, 0], state[0])[:, : len(inputs)]  # (indicator, input, position)
+    values = values[:, batch.attention_mask[0].bool()][..., batch.mask[0]]
     index = pd.MultiIndex.from_product([range(size) for size in values.shape[1:]], names=["source", "position"])
     flat = values.flatten(1).T.cpu().double().numpy()  # (input * position, indicator)
     frame = pd.DataFrame(flat, index=index, columns=list(NAMES)).reset_index()

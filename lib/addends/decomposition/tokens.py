@@ -101,6 +101,36 @@ def propagate(
     yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
 
 
+def propagate_inputs(
+    record: Capture, centering: str, gate: str = "frozen", through_encoder: bool = False, chunk: int | None = None
+) -> Iterator[torch.Tensor]:
+    """The parts of the input's single tokens alone, as `propagate` with ``tokens="each"`` makes them, layer by layer.
+
+    The input is the source of an encoder-decoder, and what a single stack reads. The rest of the sum is left out, so
+    there is no sum to check: whoever uses these parts adds the other terms of a grouped propagation, and checks that.
+
+    Yields
+    ------
+    Tensor of shape (input token, sentence, position, dim)
+        As `propagate`.
+    """
+    if record.encoder_states is None:
+        vectors = split_by_token(_input(record.main), "each")
+        yield from _carried(
+            record.main, vectors, spans_of(vectors, "each"), centering, gate, chunk, with_constant=False
+        )
+        return
+    source, count = record.encoder_states, record.encoder_states.shape[1]
+    if through_encoder:
+        parts = split_by_token(_input(record.encoder), "each")
+        spans = spans_of(parts, "each")
+        layers = _carried(record.encoder, parts, spans, centering, gate, chunk, with_constant=False)
+        source = (deque(layers, maxlen=1).pop(), torch.arange(count, device=parts.device))
+    own = record.main.states[0]
+    vectors = own.new_zeros((count, *own.shape))  # (input token, sentence, position, dim)
+    yield from _carried(record.main, vectors, [EMPTY] * count, centering, gate, chunk, source, with_constant=False)
+
+
 def split_by_token(states: torch.Tensor, tokens: str) -> torch.Tensor:
     """States (sentence, position, dim) as one term, or one term a position that is zero at all others."""
     if tokens == "grouped":
@@ -128,13 +158,14 @@ def _carried(
     gate: str,
     chunk: int | None,
     source: tuple[torch.Tensor, torch.Tensor] | torch.Tensor | None = None,
+    with_constant: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Carry terms in place, the constant last: yield them at a stack's input and after each layer.
+    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer.
 
     ``spans`` are those of all terms but the constant, which biases and means fill everywhere.
     """
-    constant = len(vectors) - 1
-    spans = [*spans, (0, vectors.shape[2])]
+    constant = len(vectors) - 1 if with_constant else None
+    spans = [*spans, (0, vectors.shape[2])] if with_constant else list(spans)
     if record.embedding_norm is not None:
         record.embedding_norm.of_sum(vectors, constant, centering, in_place=True)
     yield vectors
