@@ -225,8 +225,8 @@ def refuse_altered(checkpoint: Path) -> dict:
     absent = [name for name in (*files, "batches", "previous") if not isinstance(record.get(name), str)]
     if absent:
         raise DataError(
-            f"{checkpoint / FILE} lacks the entries {absent}: it is no whole record. Restore it, or delete {checkpoint}: "
-            "training then goes on from the checkpoint before it."
+            f"{checkpoint / FILE} lacks the entries {absent}: it is no whole record. Restore it, or delete {checkpoint}"
+            ": training then goes on from the checkpoint before it."
         )
     for name, digest in _digests(checkpoint).items():
         if digest != record[name]:

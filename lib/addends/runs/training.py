@@ -183,8 +183,8 @@ def _resumable(last: Path, batches: OrderedBatches, pairs: Pairs) -> dict:
         wrong.append("it was trained on other pairs than those given, or in another order")
     if wrong:
         raise DataError(
-            f"{last} is no checkpoint of this training: {'; '.join(wrong)}. Restore what it was, or delete it: training "
-            "then goes on from the checkpoint before it."
+            f"{last} is no checkpoint of this training: {'; '.join(wrong)}. Restore what it was, or delete it: "
+            "training then goes on from the checkpoint before it."
         )
     return record
 

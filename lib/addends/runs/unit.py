@@ -225,8 +225,8 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
     for table, frame in found.items():
         if set(zip(frame["run"], frame["checkpoint"], strict=True)) != {(run.name, step)}:
             raise DataError(
-                f"{place / table}.parquet does not hold what was measured at step {step} of the run {run.name!r}. Delete "
-                f"{place}: the step is then measured again."
+                f"{place / table}.parquet does not hold what was measured at step {step} of the run {run.name!r}. "
+                f"Delete {place}: the step is then measured again."
             )
     return found
 

@@ -229,7 +229,10 @@ class Factor:
             sides = (_number(self._value(side)) for side in (node.left, node.right))
             return _OPERATORS[type(node.op)](*(float(side) if isinstance(side, int) else side for side in sides))
         if isinstance(node, ast.BoolOp):
-            return _OPERATORS[type(node.op)].reduce([_number(self._value(part)) for part in node.values])
+            first, *others = (_number(self._value(part)) for part in node.values)  # noqa: PD011 - of a tree
+            for other in others:
+                first = _OPERATORS[type(node.op)](first, other)
+            return first
         if isinstance(node, ast.Compare):
             return self._compared(node)
         return self._called(node)
@@ -239,8 +242,8 @@ class Factor:
         if any(isinstance(side, str) for side in sides):
             if not all(isinstance(side, str) or (isinstance(side, _Column) and side.is_category) for side in sides):
                 raise InputError(
-                    f"{self.where}: {_shown(ast.unparse(node), self.read.columns)!r} compares a text with numbers; write "
-                    "numbers without quotation marks."
+                    f"{self.where}: {_shown(ast.unparse(node), self.read.columns)!r} compares a text with numbers; "
+                    "write numbers without quotation marks."
                 )
             sides = [side.plain() if isinstance(side, _Column) else side for side in self._ranked(sides, node)]
         else:

@@ -73,7 +73,7 @@ def matrix(terms: tuple[Term, ...], table: pd.DataFrame, where: str) -> Matrix:
     for factor in (factor for term in terms for factor in term):
         if factors[factor.text].read != factor:
             raise InputError(
-                f"{where}: a column is named {factor.text!r}, as a function of columns beside it is; rename that column."
+                f"{where}: a column is named {factor.text!r}, as a function of columns beside it is; rename it."
             )
     values = {name: factor.learn(table) for name, factor in factors.items()}
     for name, found in values.items():

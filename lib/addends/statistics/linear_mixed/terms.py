@@ -129,9 +129,9 @@ class Reader:
     def _remove(self, terms: Terms, part: Terms, place: Token) -> None:
         for key in part:
             if key not in terms or not key:
+                name = ":".join(sorted(factor.text for factor in key)) or "1"
                 raise InputError(
-                    f"{self.where}: {':'.join(sorted(factor.text for factor in key)) or '1'!r}, from {place} on, is taken out by '-', but no "
-                    "term before it is the same."
+                    f"{self.where}: {name!r}, from {place} on, is taken out by '-', but no term before it is the same."
                 )
             del terms[key]
 
