@@ -321,3 +321,47 @@ def test_a_missing_record_breaks_the_chain(manifest):
     assert lineage.broken_links(manifest.drop(2)) == ["step 9 does not follow from step 3"]
     (said,) = lineage.broken_links(manifest.drop(0))
     assert said.startswith("the first record is of step 3")
+
+
+def edit(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def another_configuration(checkpoint: Path) -> None:
+    (checkpoint.parent / "run.json").write_text('{"init_seed": 7}')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (lambda at: edit(at / lineage.FILE, lambda said: said.pop("optimizer")), r"lacks the entries \['optimizer'\]"),
+        (lambda at: edit(at / lineage.FILE, lambda said: said.pop("batches")), r"lacks the entries \['batches'\]"),
+        (lambda at: edit(at / lineage.FILE, lambda said: said.update(batches="0" * 64)), "on other pairs .* order"),
+        (lambda at: edit(at / lineage.FILE, lambda said: said.update(previous="0" * 64)), "step 6 does not follow"),
+        (
+            lambda at: edit(at / "config.json", lambda said: said.update(scale_embedding=False)),
+            "config.json is not the",
+        ),
+        (lambda at: edit(at / "vocab.json", lambda said: said.update(more=1)), "vocab.json is not the file"),
+        (lambda at: (at / "vocab.json").write_text("{"), "vocab.json cannot be read"),
+        (another_configuration, "run.json is not the file"),
+        (lambda at: edit(at / "trainer_state.json", lambda said: said.update(global_step=5)), "is of step 5"),
+        (lambda at: edit(at / "trainer_state.json", lambda said: said["log_history"].pop(2)), "losses of 5 steps"),
+    ],
+)
+def test_what_is_not_this_training_is_refused_before_it_goes_on(own, tokenizer, plant, message):
+    for step in (9, 12):
+        shutil.rmtree(own / f"checkpoint-{step}")
+    plant(own / "checkpoint-6")
+    with pytest.raises(DataError, match=message):
+        trained_in(own, tokenizer)
+
+
+@pytest.mark.slow
+def test_another_order_is_refused_before_training_goes_on(own, tokenizer):
+    shutil.rmtree(own / "checkpoint-12"), shutil.rmtree(own / "checkpoint-9")
+    with pytest.raises(DataError, match="on other pairs than those given, or in another order"):
+        trained_in(own, tokenizer, dataclasses.replace(SEEDS, order=3))

@@ -654,3 +654,63 @@ def test_a_spoilt_record_is_named(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run\.json is no record"):
         records.guard_training(tmp_path, record(), [])
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """The work folder of the suite's second run, finished."""
+    work = tmp_path_factory.mktemp("stranger")
+    unit.train_and_measure(SUITE, "ora-b", work, work / "data", cpu=True)
+    return work / "tiny" / "ora-b"
+
+
+def take_weights(folder: Path, other: Path) -> None:
+    shutil.copy(other / "checkpoint-8" / "model.safetensors", folder / "checkpoint-8")
+
+
+def take_all_but_the_name(folder: Path, other: Path) -> None:
+    said = (folder / "run.json").read_text()
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+    (folder / "run.json").write_text(said)
+
+
+def take_measurements(folder: Path, other: Path) -> None:
+    shutil.copy(other / "measured" / "8" / "translations.parquet", folder / "measured" / "8")
+
+
+def say_more(folder: Path, other: Path) -> None:
+    said = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(said | {"subwords": "drawn"}))
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (take_weights, r"not those of one training: .*checkpoint-8/model\.safetensors is not the file"),
+        (take_all_but_the_name, r"not those of one training: .*is the record of run 'ora-b', and stands in .*'ora-a'"),
+        (take_measurements, r"translations\.parquet does not hold what was measured at step 8 of the run 'ora-a'"),
+        (say_more, r"trained with other subwords \(\{'subwords': 'drawn'\}; now \{'subwords': 'unknown'\}"),
+    ],
+)
+def test_what_is_of_another_run_is_not_measured_as_this_one(finished, stranger, tmp_path, plant, message):
+    work = Path(shutil.copytree(finished[0], tmp_path / "work"))
+    plant(work / "tiny" / "ora-a", stranger)
+    with pytest.raises(DataError, match=message):
+        unit.train_and_measure(SUITE, "ora-a", work, tmp_path / "data", cpu=True)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table not in ("sentences", "further_sentences")])
+def test_tables_of_another_run_are_not_this_one_finished(finished, tmp_path, long_ago, table):
+    data = Path(shutil.copytree(finished[1], tmp_path / "data"))
+    tables.write(long_ago[table].assign(run="ora-b"), data / "tiny" / table / "ora-a.parquet", table)
+    assert re.search(r"holds rows of \['ora-b'\]|says run='ora-b'", finishing.lacks(SUITE, "ora-a", data))
+
+
+def test_a_checkpoint_that_the_recipe_drops_later_stays_a_link_of_the_chain(finished, tmp_path):
+    work = Path(shutil.copytree(finished[0], tmp_path / "work"))
+    recipe = dataclasses.replace(SUITE.recipe, checkpoints=(8, 12))
+    fewer = dataclasses.replace(SUITE, recipe=recipe, keep_states=(0,))
+    unit.train_and_measure(fewer, "ora-a", work, tmp_path / "data", cpu=True)
+    assert finishing.lacks(fewer, "ora-a", tmp_path / "data") is None

@@ -53,6 +53,10 @@ def lacks(suite: Suite, name: str, data: Path) -> str | None:
     for column, value in description(suite, run).items():
         if pd.isna(row[column]) or row[column] != value:
             return f"{_file(suite, 'runs', name, data)} says {column}={row[column]!r}, the suite {value!r}."
+    for table, frame in frames.items():
+        others = sorted(set(frame["run"]) - {name})
+        if others:
+            return f"{_file(suite, table, name, data)} holds rows of {others}, not of {name!r} alone."
     frames["quality"] = frames["quality"][frames["quality"]["set"] == "held_out"]
     measured = frames.pop("measurements")
     checks = [

@@ -43,6 +43,8 @@ from addends.errors import DataError
 
 FILE = "lineage.json"
 WEIGHTS = "model.safetensors"
+CONFIGURATION = "run.json"
+VOCABULARY = "vocab.json"
 STATES = {"optimizer": "optimizer.pt", "scheduler": "scheduler.pt", "generators": "rng_state.pth"}
 """What resuming needs besides the weights: the record's entry, and the file that transformers' trainer writes."""
 
@@ -166,13 +168,9 @@ def write(checkpoint: Path, batches: str, previous: Mapping | None) -> dict:
     record = {
         "run": checkpoint.parent.name,
         "checkpoint": step_of(checkpoint),
-        "weights": file_sha256(checkpoint / WEIGHTS),
-        **state_sha256(checkpoint),
         "batches": batches,
         "previous": record_sha256(previous) if previous else "",
-        "configuration": configuration_sha256(checkpoint.parent),
-        "model": file_sha256(checkpoint / "config.json"),
-        "tokenizer": _vocabulary_sha256(checkpoint),
+        **_digests(checkpoint),
         **machine(),
     }
     part = checkpoint / f".{FILE}.part"
@@ -205,8 +203,9 @@ def refuse_altered(checkpoint: Path) -> dict:
     Raises
     ------
     DataError
-        If the weights, or the state of the optimizer, the scheduler or the generators, are another run's or were
-        changed; or if the record is another run's or step's.
+        If the weights, the configuration of the model or of the run, the vocabulary, or the state of the optimizer,
+        the scheduler or the generators, are another run's or were changed; if the record is another run's or step's, or
+        not whole.
     """
     record = read(checkpoint)
     place = {"run": checkpoint.parent.name, "checkpoint": step_of(checkpoint)}
@@ -216,15 +215,26 @@ def refuse_altered(checkpoint: Path) -> dict:
                 f"{checkpoint / FILE} is the record of {name} {record.get(name)!r}, and stands in the folder of "
                 f"{value!r}. Put the checkpoint back where it belongs, or delete {checkpoint}."
             )
-    files = {"weights": WEIGHTS, **STATES}
-    found = {"weights": file_sha256(checkpoint / WEIGHTS), **state_sha256(checkpoint)}
-    for name, file in files.items():
-        if found.get(name, record[name]) != record[name]:
+    files = {
+        "configuration": checkpoint.parent / CONFIGURATION,
+        "weights": checkpoint / WEIGHTS,
+        "model": checkpoint / "config.json",
+        "tokenizer": checkpoint / VOCABULARY,
+        **{name: checkpoint / file for name, file in STATES.items()},
+    }
+    absent = [name for name in (*files, "batches", "previous") if not isinstance(record.get(name), str)]
+    if absent:
+        raise DataError(
+            f"{checkpoint / FILE} lacks the entries {absent}: it is no whole record. Restore it, or delete {checkpoint}"
+            ": training then goes on from the checkpoint before it."
+        )
+    for name, digest in _digests(checkpoint).items():
+        if digest != record[name]:
             raise DataError(
-                f"{checkpoint / file} is not the file that was saved at step {record['checkpoint']} of the run "
-                f"{record['run']!r}: its {name} have the digest {found[name][:12]}, the record says "
-                f"{record[name][:12]}. It may be another run's. Restore it, or delete {checkpoint}: training then goes "
-                "on from the checkpoint before it."
+                f"{files[name]} is not the file that was saved at step {record['checkpoint']} of the run "
+                f"{record['run']!r}: its {name} has the digest {digest[:12]}, the record says {record[name][:12]}. It "
+                f"may be another run's. Restore it, or delete {checkpoint}: training then goes on from the checkpoint "
+                "before it."
             )
     return record
 
@@ -232,12 +242,16 @@ def refuse_altered(checkpoint: Path) -> dict:
 def chain(folder: Path, steps: Sequence[int]) -> pd.DataFrame:
     """The records of a run's checkpoints as rows of the table ``manifest``, in the order of their steps.
 
+    Those are step 0, ``steps``, and whatever others the folder holds: each record names the one before it, also where a
+    recipe has dropped that step since.
+
     Raises
     ------
     DataError
         If a checkpoint has no record.
     """
-    return pd.DataFrame([read(folder / f"checkpoint-{step}") for step in (0, *steps)])
+    others = [step_of(file.parent) for file in folder.glob(f"checkpoint-*/{FILE}")]
+    return pd.DataFrame([read(folder / f"checkpoint-{step}") for step in sorted({0, *steps, *others})])
 
 
 def broken_links(manifest: pd.DataFrame) -> list[str]:
@@ -279,9 +293,11 @@ def altered_files(folder: Path, manifest: pd.DataFrame) -> list[str]:
 def configuration_sha256(folder: Path) -> str:
     """SHA-256 of what a run's folder was trained from: ``run.json`` without the steps at which weights are kept."""
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = dict(json.loads((folder / CONFIGURATION).read_text()))
     except FileNotFoundError:  # trained by `train` itself, which knows no suite
         return _NOTHING
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{folder / CONFIGURATION} is no record ({error}). Restore it.") from error
     return record_sha256({name: value for name, value in record.items() if name != "checkpoints"})
 
 
@@ -290,9 +306,24 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """Of all that a record names of a checkpoint's files, and of the states those that the folder holds."""
+    return {
+        "configuration": configuration_sha256(checkpoint.parent),
+        "weights": file_sha256(checkpoint / WEIGHTS),
+        "model": file_sha256(checkpoint / "config.json"),
+        "tokenizer": _vocabulary_sha256(checkpoint),
+        **state_sha256(checkpoint),
+    }
+
+
 def _vocabulary_sha256(checkpoint: Path) -> str:
     """Of the pieces and their ids, which are what a model reads; tokenizer files name folders and versions too."""
-    vocabulary = json.loads((checkpoint / "vocab.json").read_text(encoding="utf-8"))
+    file = checkpoint / VOCABULARY
+    try:
+        vocabulary = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}). The run must be trained again from before it.") from error
     return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
 
 

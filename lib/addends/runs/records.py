@@ -75,9 +75,11 @@ def guard_training(folder: Path, record: dict, complete: Sequence[int]) -> None:
     record = json.loads(json.dumps(record))
     found = _read(file)
     if complete or found:
-        compared = {name: value for name, value in record.items() if name != "checkpoints"}
-        compared["steps"] = record["checkpoints"][-1]
-        earlier = found | ({"steps": found["checkpoints"][-1]} if found.get("checkpoints") else {})
+        compared, earlier = (
+            {name: value for name, value in values.items() if name != "checkpoints"} for values in (record, found)
+        )
+        compared["steps"], steps = record["checkpoints"][-1], found.get("checkpoints")
+        earlier |= {"steps": steps[-1]} if steps and isinstance(steps, list) else {}
         _refuse_other(
             f"{folder} holds a run trained",
             earlier,
@@ -115,7 +117,7 @@ def guard_measuring(folder: Path, record: dict) -> None:
 
 
 def _refuse_other(what: str, found: dict, record: dict, remedy: str) -> None:
-    other = sorted(name for name in record if found.get(name) != record[name])
+    other = sorted(name for name in {*record, *found} if name not in record or found.get(name) != record[name])
     if other:
         was, now = ({name: values.get(name, "unknown") for name in other} for values in (found, record))
         raise DataError(f"{what} with other {', '.join(other)} ({was}; now {now}). {remedy}")

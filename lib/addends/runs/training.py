@@ -16,6 +16,7 @@ import random
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,8 @@ def train(
         If a pair is longer than the model's positions, there are fewer pairs than a batch, or the folder holds
         another recipe's checkpoints.
     DataError
-        If the checkpoint to go on from holds a file that is not the one saved there.
+        If the checkpoint to go on from holds a file that is not the one saved there, does not follow from those before
+        it, or was trained on other pairs or in another order.
     """
     lengths = pairs.lengths()
     if (lengths > recipe.positions).any():
@@ -145,7 +147,7 @@ def train(
         return checkpoints
     _remove_not_resumable(folder)
     last = next(iter(_checkpoints(folder)), None)
-    record = lineage.refuse_altered(last) if last else None
+    record = _resumable(last, batches, pairs) if last else None
     with one_core(), seeded(seeds.dropout):
         trainer = _Trainer(
             model=new_model(recipe, tokenizer, seeds.init),
@@ -167,6 +169,25 @@ def train(
             "Delete the folder, or name another."
         )
     return checkpoints
+
+
+def _resumable(last: Path, batches: OrderedBatches, pairs: Pairs) -> dict:
+    """The record of the checkpoint to go on from, once it is known to be one of this training."""
+    record, step = lineage.refuse_altered(last), lineage.step_of(last)
+    wrong = lineage.broken_links(pd.DataFrame([lineage.read(path) for path in _checkpoints(last.parent)]))
+    said = json.loads((last / _STATE).read_text())
+    logged = [entry["step"] for entry in said["log_history"] if "loss" in entry]
+    if said["global_step"] != step or logged != list(range(1, step + 1)):
+        wrong.append(f"{_STATE} is of step {said['global_step']}, and has the losses of {len(logged)} steps")
+    drawn = lineage.batches_at(islice(batches, step), pairs.ids, (step,))
+    if record["batches"] != drawn.get(step, record["batches"]):  # a shorter recipe draws no batch so late
+        wrong.append("it was trained on other pairs than those given, or in another order")
+    if wrong:
+        raise DataError(
+            f"{last} is no checkpoint of this training: {'; '.join(wrong)}. Restore what it was, or delete it: "
+            "training then goes on from the checkpoint before it."
+        )
+    return record
 
 
 class _Trainer(Seq2SeqTrainer):

@@ -45,7 +45,8 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         If the work folder holds a run of this name that was trained or measured with something else
         (`addends.runs.records` says what is compared).
     DataError
-        If a training pair shares a side with a held-out or a further sentence.
+        If a training pair shares a side with a held-out or a further sentence; or if a checkpoint holds a file that is
+        not the one saved there, or its record does not follow from the one before.
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
@@ -67,6 +68,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
             pairs["sentence"],
         )
         training.train(folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu, keep_states=suite.keep_states)
+    manifest = _proven(folder, steps)
     with training.one_core():
         measured = [
             _measured(suite, run, step, folder, "cpu" if cpu else _device())
@@ -77,7 +79,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         for table in _pieces_at(suite, run, steps[-1])
     }
     frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
-    frames["manifest"] = lineage.chain(folder, steps)
+    frames["manifest"] = manifest
     frames["runs"] = _runs_row(suite, run, tokenizer, len(pairs))
     tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
     if further is not None:
@@ -219,7 +221,14 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
         pieces = measure_checkpoint(suite, run, step, folder / f"checkpoint-{step}", device)
         for table, frame in pieces.items():
             tables.write(frame, place / f"{table}.parquet", table)
-    return {table: tables.read(place / f"{table}.parquet", table) for table in wanted}
+    found = {table: tables.read(place / f"{table}.parquet", table) for table in wanted}
+    for table, frame in found.items():
+        if set(zip(frame["run"], frame["checkpoint"], strict=True)) != {(run.name, step)}:
+            raise DataError(
+                f"{place / table}.parquet does not hold what was measured at step {step} of the run {run.name!r}. "
+                f"Delete {place}: the step is then measured again."
+            )
+    return found
 
 
 def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
@@ -228,6 +237,15 @@ def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
     parameters = model.num_parameters(only_trainable=True)
     said = {"pairs": pairs, "parameters": parameters, "lineage": "chain"}
     return pd.DataFrame([finished.description(suite, run) | said])
+
+
+def _proven(folder: Path, steps: tuple[int, ...]) -> pd.DataFrame:
+    """The rows of the table ``manifest``, once the checkpoints to be measured are known to be those that it names."""
+    manifest = lineage.chain(folder, steps)
+    wrong = lineage.broken_links(manifest) or lineage.altered_files(folder, manifest)
+    if wrong:
+        raise DataError(f"The checkpoints in {folder} are not those of one training: {wrong[0]}")
+    return manifest
 
 
 def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:

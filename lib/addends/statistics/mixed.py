@@ -49,7 +49,8 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
         Terms: ``a + b``, ``a:b``, ``a*b``, ``a/b``, ``a %in% b``, ``(a + b + c)^2`` (or ``**``), ``- a``, ``0 +``, by
         the rules of R. ``x^2`` is x itself, with a warning; the square is ``I(x^2)``.
 
-        Functions: ``I()`` holds arithmetic (``I(x**2)``, ``I(x > 3)``, ``I(np.pi*x)``); log, log2, log10, log1p, exp,
+        Functions: ``I()`` holds arithmetic (``I(x**2)``, ``I(x > 3)``, ``I(np.pi*x)``). There ``&`` and ``|`` bind less
+        than comparisons, as in R, and ordered categories are compared in their order. log, log2, log10, log1p, exp,
         sqrt, abs, sin and others row by row; ``np.mean(x)`` and its like of the whole column of the fit.
         ``scale(x)`` divides by the standard deviation with n, where R's has n - 1. ``center(x)`` subtracts the mean.
         ``bs(x, df=4)`` is a B-spline basis centred over the rows; it differs from R's, spans the same with the

@@ -32,6 +32,11 @@ def factor(text):
         ("I(np.pi*x)", lambda d: np.pi * d["x"]),
         ("I((x > 0) - (w > 0))", lambda d: (d["x"] > 0) * 1.0 - (d["w"] > 0)),
         ("I(g == 'b')", lambda d: d["g"] == "b"),
+        ("I(g > 'a')", lambda d: d["g"].isin(["b", "c"])),
+        ("I(x > 1/2 & w > 0)", lambda d: (d["x"] > 0.5) & (d["w"] > 0)),  # as in R; Python takes (1/2 & w) together
+        ("I(x > 0 | w > 0 & n > 2)", lambda d: (d["x"] > 0) | ((d["w"] > 0) & (d["n"] > 2))),
+        ("I((x > 0) & (w > 0))", lambda d: (d["x"] > 0) & (d["w"] > 0)),
+        ("I(x * 2**3)", lambda d: 8 * d["x"]),
         ("scale(x)", lambda d: (d["x"] - d["x"].mean()) / d["x"].std(ddof=0)),
         ("binary(g, 'c')", lambda d: d["g"] == "c"),
     ],
@@ -106,3 +111,34 @@ def test_a_level_that_the_fit_has_not_seen(table):
     learnt.learn(table)
     with pytest.raises(InputError, match="cannot be computed from the new data"):
         learnt.again(table.assign(g="z"))
+
+
+@pytest.mark.parametrize(("text", "levels"), [("I(o > 'a')", "b"), ("I(o <= 'a')", "ca"), ("I('c' < o)", "ab")])
+def test_ordered_categories_are_compared_in_their_order(table, text, levels):
+    data = table.assign(o=pd.Categorical(table["g"], list("cab"), ordered=True))
+    learnt = factor(text)
+    wanted = table["g"].isin(list(levels)).to_numpy(dtype=float)
+    assert learnt.learn(data).tolist() == wanted.tolist()
+    plain = data.assign(o=table["g"])  # the order is the fit's, whatever the new rows say of it
+    assert learnt.again(plain).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("I(o > 'a')", "the categories of 'o' have no order to compare by"),
+        ("I(p > 'z')", r"a level that is none of \['c', 'a', 'b'\]"),
+        ("where(n == '1', x, w)", "\"n == '1'\" compares a text with numbers"),
+        ("C(g, levels='bac')", r"the levels are a list"),
+        ("I(x, w)", r"'I\(x, w\)' holds not one expression"),
+        ("(x, w)", "is not one number a row"),
+        ("I('x')", "is not one number a row"),
+        ("I(9**9**9*x)", "cannot be computed from the data"),
+    ],
+)
+def test_what_reads_like_something_else_is_refused(table, text, message):
+    data = table.assign(
+        o=pd.Categorical(table["g"], list("cab")), p=pd.Categorical(table["g"], list("cab"), ordered=True)
+    )
+    with pytest.raises(InputError, match=message):
+        factor(text).learn(data)

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from addends.errors import InputError
 from addends.statistics.linear_mixed.formulas import parse
 from addends.statistics.linear_mixed.matrices import matrix
 
@@ -67,3 +68,11 @@ def test_names_and_columns_are_those_of_the_library_formulae(table, text):
     assert list(ours.names) == names
     np.testing.assert_allclose(ours.columns, np.asarray(theirs.design_matrix, dtype=float), atol=1e-12)
     np.testing.assert_allclose(ours.again(table.iloc[7:20]), ours.columns[7:20], atol=1e-12)
+
+
+def test_a_column_named_like_a_function_is_not_taken_for_it(table):
+    both = table.assign(**{"abs(x)": table["w"]})
+    np.testing.assert_array_equal(columns("`abs(x)`", both).columns[:, 1], table["w"])
+    np.testing.assert_array_equal(columns("abs(x)", both).columns[:, 1], table["x"].abs())
+    with pytest.raises(InputError, match=r"a column is named 'abs\(x\)', as a function"):
+        columns("`abs(x)` + abs(x)", both)

@@ -67,3 +67,12 @@ def test_r2_do_not_depend_on_units(data):
     before = mixed.fit("y ~ x + (x | run)", data).r2()
     after = mixed.fit("y ~ x + (x | run)", data.assign(y=1e9 * data["y"] - 5, x=100 * data["x"] + 3)).r2()
     pd.testing.assert_series_equal(before, after, rtol=1e-6)
+
+
+def test_groups_of_float16_are_those_of_float64(data):
+    halves = data.assign(run=data["run"].astype("category").cat.codes / 2)
+    small = halves.assign(run=halves["run"].astype("float16"))
+    for formula in ("y ~ x + (1 | run)", "y ~ x + (1 | run:sentence)"):
+        one, two = (mixed.fit(formula, table) for table in (halves, small))
+        assert one.llf == two.llf
+        np.testing.assert_array_equal(two.predict(small.iloc[[3, 1]]), one.predict(halves.iloc[[3, 1]]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,10 +34,13 @@ _CONTRASTS = {"Treatment": Treatment, "Sum": Sum}
 FUNCTIONS = sorted(["I", "binary", *_CATEGORIES, *_NUMPY, *_LEARNING])
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow, ast.BitAnd: np.logical_and,
-    ast.BitOr: np.logical_or, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Eq: operator.eq,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow, ast.And: np.logical_and,
+    ast.Or: np.logical_or, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Eq: operator.eq,
     ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
+_SPELT = {"^": "**", "{": "I(", "}": ")", "&": "and", "|": "or"}
+"""R's operators in Python; R's & and | bind less than comparisons do, and so do Python's words, not its signs."""
+_RANKING = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _PLAIN = re.compile(r"[^\W\d][\w.]*")
 
 
@@ -94,7 +98,7 @@ def expression(pieces: list[Token], where: str) -> Expression:
             if token.named not in columns:
                 columns.append(token.named)
             text = f"_column_{columns.index(token.named)}"
-        source.append({"^": "**", "{": "I(", "}": ")"}.get(text, text) if token.kind == "operator" else text)
+        source.append(_SPELT.get(text, text) if token.kind == "operator" else text)
     source = " ".join(source)
     written = " ".join(token.text for token in pieces)
     try:
@@ -107,14 +111,19 @@ def expression(pieces: list[Token], where: str) -> Expression:
     source = ast.unparse(tree)
     if source == "_column_0":
         return Expression(columns[0], tuple(columns), source)
-    shown = [name if _PLAIN.fullmatch(name) else f"`{name}`" for name in columns]
-    text = re.sub(r"\b_column_(\d+)\b", lambda found: shown[int(found.group(1))], source)
-    return Expression(text, tuple(columns), source)
+    return Expression(_shown(source, columns), tuple(columns), source)
+
+
+def _shown(source: str, columns: Sequence[str]) -> str:
+    """Python with the names of the columns."""
+    names = [name if _PLAIN.fullmatch(name) else f"`{name}`" for name in columns]
+    return re.sub(r"\b_column_(\d+)\b", lambda found: names[int(found.group(1))], source)
 
 
 def _check(tree: ast.expr, written: str, where: str) -> None:
     allowed = (
         ast.BinOp,
+        ast.BoolOp,
         ast.UnaryOp,
         ast.Compare,
         ast.Call,
@@ -145,7 +154,7 @@ def _check(tree: ast.expr, written: str, where: str) -> None:
                                  "that work row by row, and np.pi and np.e, may be written.")  # fmt: skip
         elif isinstance(node, ast.expr) and not isinstance(node, allowed):
             raise InputError(f"{where}: {ast.unparse(node)!r} in {written!r} cannot be used in a formula.")
-        elif isinstance(node, ast.operator | ast.unaryop | ast.cmpop) and type(node) not in _OPERATORS:
+        elif isinstance(node, ast.operator | ast.unaryop | ast.cmpop | ast.boolop) and type(node) not in _OPERATORS:
             raise InputError(f"{where}: an operator in {written!r} cannot be used in a formula; make a column of it.")
 
 
@@ -194,7 +203,7 @@ class Factor:
             found = found.categories(self.levels) if found.is_category else found.numbers()
         if isinstance(found, Categories):
             return found
-        found = np.asarray(found, dtype="float64")
+        found = np.empty(0) if isinstance(found, list | str) else np.asarray(found, dtype="float64")
         if found.ndim == 0 or len(found) != len(table):
             raise InputError(
                 f"{self.where}: {self.read.text!r} is not one number a row. A term is a column, or made of one."
@@ -216,27 +225,54 @@ class Factor:
         if isinstance(node, ast.UnaryOp):
             return _OPERATORS[type(node.op)](_number(self._value(node.operand)))
         if isinstance(node, ast.BinOp):
-            return _OPERATORS[type(node.op)](_number(self._value(node.left)), _number(self._value(node.right)))
+            # Whole numbers of the formula are floats too: Python's own have no end, and 9**9**9 would take forever.
+            sides = (_number(self._value(side)) for side in (node.left, node.right))
+            return _OPERATORS[type(node.op)](*(float(side) if isinstance(side, int) else side for side in sides))
+        if isinstance(node, ast.BoolOp):
+            first, *others = (_number(self._value(part)) for part in node.values)  # noqa: PD011 - of a tree
+            for other in others:
+                first = _OPERATORS[type(node.op)](first, other)
+            return first
         if isinstance(node, ast.Compare):
             return self._compared(node)
         return self._called(node)
 
     def _compared(self, node: ast.Compare) -> np.ndarray:
         sides = [self._value(part) for part in (node.left, *node.comparators)]
-        text = any(isinstance(side, str) for side in sides)
-        sides = [
-            side.plain() if text and isinstance(side, _Column) else _number(side) if not text else side
-            for side in sides
-        ]
+        if any(isinstance(side, str) for side in sides):
+            if not all(isinstance(side, str) or (isinstance(side, _Column) and side.is_category) for side in sides):
+                raise InputError(
+                    f"{self.where}: {_shown(ast.unparse(node), self.read.columns)!r} compares a text with numbers; "
+                    "write numbers without quotation marks."
+                )
+            sides = [side.plain() if isinstance(side, _Column) else side for side in self._ranked(sides, node)]
+        else:
+            sides = [_number(side) for side in sides]
         parts = [_OPERATORS[type(op)](*pair) for op, *pair in zip(node.ops, sides, sides[1:], strict=False)]
         return np.logical_and.reduce(parts)
+
+    def _ranked(self, sides: list, node: ast.Compare) -> list:
+        """Where < or > compares a category with texts, the places of all in the category's own order."""
+        categories = [side for side in sides if isinstance(side, _Column)]
+        if not categories or not any(isinstance(op, _RANKING) for op in node.ops):
+            return sides
+        order = self._remembered(categories[0].order)
+        if order is None:
+            return sides
+        places = [
+            pd.Index(order, dtype=object).get_indexer(side.plain() if isinstance(side, _Column) else [side])
+            for side in sides
+        ]
+        if any((place < 0).any() for place in places):
+            raise InputError(f"{self.where}: {self.read.text!r} compares with a level that is none of {list(order)}.")
+        return places
 
     def _called(self, node: ast.Call):
         name = ast.unparse(node.func).removeprefix("np.")
         arguments = [self._value(part) for part in node.args]
         options = {part.arg: self._value(part.value) for part in node.keywords}
         if name == "I" and (len(arguments) != 1 or options):
-            raise InputError(f"{self.where}: {ast.unparse(node)} holds not one expression; write I(x**2).")
+            raise InputError(f"{self.where}: {self.read.text!r} holds not one expression in I(); write I(x**2).")
         if name in (*_CATEGORIES, "binary") and not arguments:
             raise InputError(f"{self.where}: {name}() holds no column; write {name}(run).")
         if name == "I":
@@ -276,6 +312,8 @@ class Factor:
                 f"{self.where}: in {self.read.text!r} a category is written C(g), C(g, Treatment), C(g, Sum), "
                 "C(g, levels=['b', 'a']), S(g) or S(g, 'b') (sums to zero), T(g, 'b') (the differences from b)."
             )
+        if isinstance(levels, str):
+            raise InputError(f"{self.where}: in {self.read.text!r} the levels are a list, such as levels=['b', 'a'].")
         if isinstance(column, Categories):
             return column
         if not isinstance(column, _Column):
@@ -313,6 +351,20 @@ class _Column:
 
     def plain(self) -> np.ndarray:
         return self.series.astype(object).to_numpy()
+
+    def order(self) -> tuple | None:
+        """The levels from the lowest to the highest; None of text, which has the order of the alphabet.
+
+        Raises
+        ------
+        InputError
+            If they have no order.
+        """
+        if not isinstance(self.series.dtype, pd.CategoricalDtype):
+            return None
+        if not self.series.cat.ordered:
+            raise InputError(f"{self.where}: the categories of {self.name!r} have no order to compare by; order them.")
+        return tuple(self.series.cat.categories)
 
     def categories(self, levels: tuple | None) -> Categories:
         if levels is None and isinstance(self.series.dtype, pd.CategoricalDtype):

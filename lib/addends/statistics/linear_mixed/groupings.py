@@ -37,8 +37,11 @@ class Grouping:
 def grouping(factors: tuple[str, ...], table: pd.DataFrame, where: str) -> Grouping:
     codes, levels = [], []
     for factor in factors:
+        column = table[factor]
+        if column.dtype == np.float16:  # which pandas takes for no index
+            column = column.astype("float64")
         try:
-            code, found = pd.factorize(table[factor], sort=True)
+            code, found = pd.factorize(column, sort=True)
         except TypeError as error:
             raise InputError(
                 f"{where}: the group {factor!r} holds {table[factor].dtype}, whose values cannot be sorted "

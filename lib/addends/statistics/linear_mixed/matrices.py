@@ -64,11 +64,17 @@ def matrix(terms: tuple[Term, ...], table: pd.DataFrame, where: str) -> Matrix:
     Raises
     ------
     InputError
-        If there are none, a category has one level, a value is no finite number, or two columns have one name.
+        If there are none, a category has one level, a value is no finite number, or two factors or columns have one
+        name.
     """
     if not terms:
         raise InputError(f"{where}: it leaves no column; name a predictor, or leave the intercept in.")
     factors = {factor.text: Factor(factor, where) for term in terms for factor in term}
+    for factor in (factor for term in terms for factor in term):
+        if factors[factor.text].read != factor:
+            raise InputError(
+                f"{where}: a column is named {factor.text!r}, as a function of columns beside it is; rename it."
+            )
     values = {name: factor.learn(table) for name, factor in factors.items()}
     for name, found in values.items():
         if isinstance(found, Categories) and len(found.levels) == 1:

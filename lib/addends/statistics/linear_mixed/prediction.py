@@ -53,10 +53,9 @@ def predict(fit, newdata: pd.DataFrame | None = None, random: bool = True) -> np
 
 
 def _codes(grouping, newdata: pd.DataFrame) -> np.ndarray:
-    if len(grouping.factors) == 1:
-        wanted = pd.Index(newdata[grouping.factors[0]])
-    else:
-        wanted = pd.MultiIndex.from_frame(newdata[list(grouping.factors)])
+    given = newdata[list(grouping.factors)]
+    given = given.astype({name: "float64" for name in given if given[name].dtype == np.float16})
+    wanted = pd.Index(given[grouping.factors[0]]) if len(grouping.factors) == 1 else pd.MultiIndex.from_frame(given)
     codes = grouping.levels.get_indexer(wanted)
     if (codes < 0).any():
         unknown = list(dict.fromkeys(wanted[codes < 0]))

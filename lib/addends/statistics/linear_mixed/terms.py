@@ -33,18 +33,18 @@ class Bar:
 
 
 class Terms(dict):
-    """Terms by the set of their factors' texts, in the order of writing; the intercept is the term of no factors."""
+    """Terms by the set of their factors, in the order of writing; the intercept is the term of no factors."""
 
     without_intercept = False
 
     def add(self, term: Term) -> None:
-        self.setdefault(frozenset(factor.text for factor in term), term)
+        self.setdefault(frozenset(term), term)
 
     def product(self, other: Terms) -> Terms:
         result = Terms()
         for one in self.values():
             for two in other.values():
-                result.add(tuple({factor.text: factor for factor in (*one, *two)}.values()))
+                result.add(tuple(dict.fromkeys((*one, *two))))
         return result
 
     def union(self, other: Terms) -> Terms:
@@ -129,9 +129,9 @@ class Reader:
     def _remove(self, terms: Terms, part: Terms, place: Token) -> None:
         for key in part:
             if key not in terms or not key:
+                name = ":".join(sorted(factor.text for factor in key)) or "1"
                 raise InputError(
-                    f"{self.where}: {':'.join(sorted(key)) or '1'!r}, from {place} on, is taken out by '-', but no "
-                    "term before it is the same."
+                    f"{self.where}: {name!r}, from {place} on, is taken out by '-', but no term before it is the same."
                 )
             del terms[key]
 
@@ -143,7 +143,7 @@ class Reader:
                 left = left.union(right).union(left.product(right))
             else:
                 inside = Terms()
-                inside.add(tuple({factor.text: factor for term in left.values() for factor in term}.values()))
+                inside.add(tuple(dict.fromkeys(factor for term in left.values() for factor in term)))
                 left = left.union(inside.product(right))
         return left
 
