@@ -190,3 +190,27 @@ def test_hessian_is_symmetric_and_that_of_the_deviance(sloped):
         second = (objective(theta + change) - 2 * objective(theta) + objective(theta - change)) / step**2
         assert hessian[number, number] == pytest.approx(second, rel=1e-3)
     np.testing.assert_array_equal(hessian, hessian.T)
+
+
+def test_a_maximum_with_hardly_a_residual_is_found_beside_one_with_a_large_one():
+    """Twelve rows and six numbers in theta: two maxima far apart, the usual starts are all near the lower one."""
+    data = pd.DataFrame(
+        {
+            "y": [0.885, 0.423, 0.804, 0.689, 0.233, 0.472, 0.639, 0.489, 1.234, 1.166, 1.426, 0.958],
+            "x": [-0.121, -1.425, -0.397, -0.051, 1.487, 1.486, 0.566, 0.555, 0.303, 0.43, -0.282, -1.129],
+            "w": [-2.134, -0.577, 0.45, -0.709, -1.144, -1.71, 0.699, -1.995, 0.778, -2.105, -1.305, 0.093],
+            "g": [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3],
+            "h": [1, 0, 0, 3, 3, 0, 0, 2, 1, 3, 2, 1],
+        }
+    )
+    likelihood, template = prepared("y ~ x + (0 + x + w | g) + (w | h)", data, reml=False)
+    plain = template.vector([np.eye(2), np.eye(2)])
+    found = maximise(likelihood, [plain])
+    assert found.converged
+    objective, random = Objective(likelihood), np.random.default_rng(0)
+    starts = [random.normal(size=len(template)) * random.choice([1, 10, 50]) for _ in range(20)]
+    ends = [optimum._search(objective, start) for start in starts]
+    # Some run away to a residual of zero, where a likelihood of twelve rows has no bound: these are no maxima.
+    maxima = [objective(end) for end in ends if abs(end).max() < 1e3]
+    assert len(maxima) >= 5
+    assert found.deviance <= min(maxima) + 1e-6

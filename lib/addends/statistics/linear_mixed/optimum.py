@@ -33,6 +33,10 @@ _PROBES = np.array([2e-4, 1e-3, 1e-2, 1e-1, 1.0])
 """How far a diagonal entry at zero is moved, to see whether it would leave."""
 
 
+_FAR = 30.0
+"""How much larger, relative to the residual, the effects of a further start are."""
+
+
 class Template:
     """From theta to the blocks of Lambda, and back: which entry of which block each number of theta is.
 
@@ -112,6 +116,8 @@ class Objective:
 def maximise(likelihood: Likelihood, starts: list[np.ndarray]) -> Optimum:
     """The best theta reached from ``starts``, from each boundary face, and from other correlations."""
     objective = Objective(likelihood)
+    if any(width > 1 for width in objective.template.widths):  # few rows may be fitted with hardly a residual, or not
+        starts = [*starts, *(_FAR * start for start in starts)]
     best = min((_search(objective, start) for start in starts), key=objective)
     best = _polish(objective, best)
     for number, column in objective.template.columns.items():
