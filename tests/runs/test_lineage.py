@@ -16,22 +16,9 @@ import torch
 from addends.errors import DataError
 from addends.runs import lineage, training
 from addends.runs.batching import OrderedBatches
-from addends.runs.recipe import Recipe, Seeds
-from tests.runs.test_training import killed, some_pairs
+from addends.runs.recipe import Seeds
+from tests.runs.test_training import OFTEN, SEEDS, killed, some_pairs
 
-OFTEN = Recipe(
-    layers=1,
-    dim=16,
-    heads=2,
-    feed_forward=32,
-    batch_pairs=4,
-    checkpoints=(3, 6, 9, 12),
-    peak_learning_rate=1e-2,
-    warmup_steps=2,
-    dropout=0.3,
-    positions=40,
-)
-SEEDS = Seeds(init=1, order=2, dropout=3)
 DIGESTS = ("weights", "optimizer", "scheduler", "generators", "batches", "previous", "configuration", "model")
 
 
