@@ -136,7 +136,7 @@ european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDEND
 	"$(BIN)/python" -m addends.runs european --jobs $(JOBS) --ship fra-i1-o1 $(RUNS_ARGS)
 
 figure: $(INSTALLED)  ## Take the README's figure anew from the book, which must be built
-	"$(BIN)/python" -c "from addends.figures.provenance import save_figure; save_figure( \
+	"$(BIN)/python" -c "from addends.provenance import save_figure; save_figure( \
 	  '_build/jupyter_execute/notebooks/01_decompose_one_sentence.ipynb', 'figure-importance-by-token', \
 	  'book/_static/one_sentence.png')"
 

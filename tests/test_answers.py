@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from addends.runs import tables
-from addends.statistics import correlation, intervals
-from addends.statistics.replicated import replicated_shares
+import crossed
+from addends import tables
+from addends.statistics import correlation
+from crossed.replicated import replicated_shares
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "european"
@@ -87,7 +88,7 @@ def test_the_control_has_no_power_for_levels_and_some_for_differences(curves):
     assert min(levels) > 0.97
     assert 0.4 < min(changes) <= max(changes) < 0.75
     assert says("book/intro.md", "runs' own quality curves correlate above .97 with one another")
-    assert says("notebooks/03_compare_runs_and_quality.ipynb", "for levels this control tells nothing")
+    assert says("notebooks/04_compare_runs_and_quality.ipynb", "for levels this control tells nothing")
 
 
 def test_the_signs_of_partial_correlations_agree_little_more_often_than_coins(sizes):
@@ -113,7 +114,7 @@ def largest():
     final = measured[measured["checkpoint"] == measured["checkpoint"].max()]
     found = {}
     for key, rows in final.groupby(["layer", "term"]):
-        shares = intervals.crossed_shares(rows, "importance", draws=1_000).set_index("component")
+        shares = crossed.crossed_shares(rows, "importance", draws=1_000).set_index("component")
         found[key] = shares["share"].idxmax(), shares.loc["run", "share_upper"] - shares.loc["run", "share_lower"]
     return found
 
@@ -214,7 +215,7 @@ def test_the_correlation_within_sentences_is_in_the_last_layer_and_small():
 def test_the_t_test_on_three_slopes_has_no_power_and_the_page_says_what_it_needs():
     needed = stats.t.ppf(1 - 0.05 / 2 / 24, 2)
     assert needed == pytest.approx(21.9, abs=0.1)
-    page = "notebooks/09_predict_quality_within_runs.ipynb"
+    page = "notebooks/07_predict_quality_within_runs.ipynb"
     assert says(page, "finding needs $|t|$ above {glue:text}`t_needed:.1f`")
     for hiding in ("between_size", "within_size"):  # medians over layers
         assert not says(page, hiding)
@@ -228,7 +229,7 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
     few = coverage.query("quantity == 'share' and true_share > 0 and runs == 3").groupby("method")["coverage"]
     assert 0.92 < few.min()["REML profile"] <= few.max()["REML profile"] < 0.945
     assert few.min()["generalised"] > 0.94
-    assert not says("notebooks/08_split_variance_with_intervals.ipynb", "too narrow")
+    assert not says("notebooks/06_split_variance_with_intervals.ipynb", "too narrow")
     assert says("book/intervals.ipynb", "Medians, over the simulated tables, of the limits")
 
 
@@ -237,7 +238,7 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
 
 @pytest.mark.parametrize(
     ("page", "by"),
-    {"03_compare": "sublayer", "04_split": "sublayer", "08_split": "sublayer", "09_predict": "token"}.items(),
+    {"04_compare": "sublayer", "05_split": "sublayer", "06_split": "sublayer", "07_predict": "token"}.items(),
 )
 def test_the_introduction_says_which_method_each_page_draws(page, by):
     (path,) = (ROOT / "notebooks").glob(f"{page}*.ipynb")
@@ -249,7 +250,7 @@ def test_the_introduction_says_which_method_each_page_draws(page, by):
 
 
 def test_the_released_analysis_has_two_bugs_a_latent_one_four_choices_and_a_finding():
-    page = text_of("notebooks/07_replicate_published_results.ipynb")
+    page = text_of("notebooks/08_replicate_published_results.ipynb")
     assert len(re.findall(r"### \d\. ", page)) == 2 + 1 + 4 + 1
     assert "## Two bugs, a latent bug, four choices and a finding" in page
     assert "defects" not in page
@@ -262,5 +263,5 @@ def test_the_released_median_over_sentences_is_that_of_pairs():
     assert medians["rho_pairs"] == pytest.approx(0.129, abs=0.001)
     assert medians["rho_pooled"] < 0.115
     assert says(
-        "notebooks/07_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
+        "notebooks/08_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
     )

@@ -21,8 +21,8 @@ NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.ipynb")]
 LARGEST = 12_000_000  # bytes
 
 # What must be importable where neither torch nor transformers is installed.
-BASE = ["addends", "addends.errors", "addends.runs.tables", "addends.runs.published"]
-BASE_ROOMS = ["addends.statistics", "addends.figures"]
+BASE = ["addends", "addends.cli", "addends.tables", "addends.checks", "addends.provenance"]
+BASE_ROOMS = ["crossed", "addends.statistics", "addends.replication", "addends.figures"]
 
 
 def project() -> dict:
@@ -86,7 +86,7 @@ def test_makefile_installs_the_same_extras():
 
 
 @pytest.mark.parametrize(
-    "name", ["lib/addends/new.py", "data/new/table.parquet", "data/new/model.safetensors", "notebooks/05_new.ipynb"]
+    "name", ["lib/addends/new.py", "data/new/table.parquet", "data/new/model.safetensors", "notebooks/10_new.ipynb"]
 )
 def test_gitignore_hides_neither_code_nor_data(name):
     if shutil.which("git") is None or not (ROOT / ".git").exists():
@@ -151,9 +151,9 @@ def test_figures_shown_by_prose_pages_exist_and_have_alternative_text():
 
 
 def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlations():
-    from addends.runs.schemas import METRICS, SCHEMAS
+    from addends.replication.pairs import COEFFICIENTS
+    from addends.schemas import METRICS, SCHEMAS
     from addends.statistics import replication
-    from addends.statistics.pairs import COEFFICIENTS
 
     page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z_]+)`", page))
@@ -208,8 +208,8 @@ def test_the_readme_says_which_notebooks_take_a_model_and_which_take_tables():
 
 
 def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch, make_marian, tokenizer):
-    from addends.runs import tables
-    from addends.statistics import intervals, mixed
+    import crossed
+    from addends import tables
 
     monkeypatch.chdir(tmp_path)
     for seed in (1, 2, 3):
@@ -223,10 +223,10 @@ def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch,
     assert sorted(measured["sentence"].unique()) == ["0", "1", "2"]
     chosen = measured[(measured["by"] == "sublayer") & (measured["layer"] == 2) & (measured["term"] == "S")]
     assert len(chosen) == 9
-    # What notebook 04 does with them.
-    shares = intervals.crossed_shares(chosen, "importance")["share"]
+    # What notebook 05 does with them.
+    shares = crossed.crossed_shares(chosen, "importance")["share"]
     assert shares.sum() == pytest.approx(1)
-    fit = mixed.fit("importance ~ 1 + (1 | run) + (1 | sentence)", chosen)
+    fit = crossed.fit("importance ~ 1 + (1 | run) + (1 | sentence)", chosen)
     assert fit.icc()["share"].sum() == pytest.approx(1)
 
 
@@ -262,7 +262,7 @@ print(addends.mixed.__name__)
     command = [sys.executable, "-c", program, ",".join(BASE), ",".join(BASE_ROOMS)]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.strip() == "addends.statistics.mixed"
+    assert answer.stdout.strip() == "crossed.fitting"
 
 
 def test_importing_the_package_loads_neither_torch_nor_transformers():

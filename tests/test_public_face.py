@@ -17,7 +17,7 @@ def test_at_most_twelve_names_and_each_is_there():
 def test_mixed_is_the_statistics_module():
     from addends import mixed
 
-    assert mixed.__name__ == "addends.statistics.mixed"
+    assert mixed.__name__ == "crossed"
     assert callable(mixed.fit)
 
 

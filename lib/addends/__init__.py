@@ -23,9 +23,9 @@ _WHERE = {
     "decompose": "addends.decomposition.parts",
     "indicators": "addends.decomposition.indicators",
     "logit_shares": "addends.decomposition.logits",
-    "measure": "addends.runs.measure",
+    "measure": "addends.decomposition.measure",
 }
-_MODULES = {"mixed": "addends.statistics.mixed"}
+_MODULES = {"mixed": "crossed"}
 
 __all__ = [
     "Batch",

@@ -1,12 +1,13 @@
-"""The errors this package raises: each says what was given, what is allowed, and what to do next."""
+"""The errors this package raises: each says what was given, what is allowed, and what to do next.
 
+A table is refused by the same class in both packages, so that no caller has to know which of them checked it:
+:class:`AddendsError` and :class:`InputError` are those of :mod:`crossed`.
+"""
 
-class AddendsError(Exception):
-    """Common base, so that one except clause catches all of this package's own errors."""
+from crossed.errors import Error as AddendsError
+from crossed.errors import InputError
 
-
-class InputError(AddendsError, ValueError):
-    """An argument is outside what the function allows."""
+__all__ = ["AddendsError", "DataError", "InputError", "ModelStateError", "UnsupportedModelError"]
 
 
 class UnsupportedModelError(AddendsError, ValueError):

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import addends
-from addends.runs import measure as module
+from addends.decomposition import measure as module
 
 MIB = 2**20
 

@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
 
-from addends.runs.tables import write_parquet
-from addends.statistics import mixed
+from addends import mixed
+from addends.tables import write_parquet
 
 CROSSED = "y ~ x + (1 | run) + (1 | sentence)"
 LARGE = "y ~ x + (1 | run) + (1 | sentence) + (1 | run:sentence)"

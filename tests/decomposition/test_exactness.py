@@ -15,9 +15,9 @@ import addends
 from addends.decomposition import architectures
 from addends.decomposition.architectures import Architecture, FeedForward, Stack
 from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, relative_gap
+from addends.decomposition.measure import measure_batch
 from addends.decomposition.parts import stream
 from addends.errors import InputError, UnsupportedModelError
-from addends.runs.measure import measure_batch
 from addends.runs.training import seeded
 from tests.decomposition.small_models import batch_for, make
 from tests.rounding import allowed

@@ -15,7 +15,7 @@ from transformers import M2M100Tokenizer, PreTrainedTokenizerFast
 from tests.conftest import MADE_UP, SOURCES, TARGETS
 from tests.decomposition import small_models
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_bring_your_own_model.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "09_bring_your_own_model.ipynb"
 
 
 def run(folder: Path, tmp_path: Path, **parameters) -> tuple[dict, list]:

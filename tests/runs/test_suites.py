@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from addends.errors import InputError
-from addends.runs import european, finished, toy_suite, training, unit
+from addends.runs import european, finished, training, unit
 from addends.runs.__main__ import SUITES, main
 from addends.runs.recipe import Seeds
 from addends.runs.suite import Block, Condition, Run
+from addends.runs.toy import suite as toy_suite
 
 ROOT = Path(__file__).parents[2]
 BLOCK = toy_suite.SUITE.blocks[0]

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from addends.errors import InputError
-from addends.runs import toy, toy_grammar, toy_lexicon
+from addends.runs.toy import corpus as toy
+from addends.runs.toy import grammar as toy_grammar
+from addends.runs.toy import lexicon as toy_lexicon
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 import addends
+from addends import tables
 from addends.errors import DataError, InputError
 from addends.runs import finished as finishing
-from addends.runs import records, tables, toy, training, unit, vocabulary
+from addends.runs import records, training, unit, vocabulary
 from addends.runs.quality import negative_log_likelihood, sentence_scores
 from addends.runs.recipe import Recipe, Seeds
 from addends.runs.suite import Block, Condition, Run, Suite
+from addends.runs.toy import corpus as toy
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
 STEPS, SENTENCE_STEPS, OWN_STEPS, LAYERS = (4, 8, 12), (8, 12), (12,), (0, 1)

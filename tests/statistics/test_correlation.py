@@ -4,8 +4,8 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
+from addends.replication.pairs import over_pairs
 from addends.statistics.correlation import over_checkpoints, with_quality_of_others
-from addends.statistics.pairs import over_pairs
 
 COEFFICIENTS = ["rho", "rho_differences", "rho_partial"]
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from addends.errors import InputError
-from addends.statistics.intervals import crossed_shares
 from addends.statistics.sensitivity import leave_one_out, with_covariate
-from tests.statistics.test_intervals import crossed
+from crossed.balanced import crossed_shares
+from tests.crossed.test_intervals import crossed
 
 
 def test_leaving_a_run_out_is_splitting_the_others():

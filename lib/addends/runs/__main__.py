@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from addends.errors import AddendsError, DataError
-from addends.runs import european, finished, lineage, toy_suite, unit
+from addends.runs import european, finished, lineage, unit
 from addends.runs.suite import Suite
+from addends.runs.toy import suite as toy_suite
 
 SUITES = {suite.name: suite for suite in (toy_suite.SUITE, european.SUITE)}
 

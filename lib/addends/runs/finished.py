@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from addends import tables
 from addends.errors import DataError
-from addends.runs import lineage, tables
+from addends.runs import lineage
 from addends.runs.suite import Run, Suite
 
 PER_RUN = ("runs", "quality", "translations", "measurements", "trajectories")

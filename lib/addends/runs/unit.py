@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from addends import tables
 from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
+from addends.decomposition.measure import corpus_means, measure_batch
 from addends.errors import DataError, InputError
-from addends.runs import corpora, finished, lineage, records, tables, training, vocabulary
+from addends.runs import corpora, finished, lineage, records, training, vocabulary
 from addends.runs.batching import Pairs
-from addends.runs.measure import corpus_means, measure_batch
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
 

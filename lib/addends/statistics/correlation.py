@@ -1,6 +1,6 @@
 """Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?
 
-The same question over all pairs of checkpoints is asked in `addends.statistics.pairs`, over blocks of one training in
+The same question over all pairs of checkpoints is asked in `addends.replication.pairs`, over blocks of one training in
 `bootstrap`, over runs in `spread`, over sentences in `sentence_level`.
 """
 
@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from addends.checks import listed, named, numbers, require_columns, rounding_of
 from addends.errors import InputError
-from addends.statistics.columns import listed, named, numbers, require_columns, rounding_of
-from addends.statistics.series import mid_ranks, whole
 
 FEWEST_CHECKPOINTS = 4
+MOST_DECIMALS = 4
 
 
 def over_checkpoints(
@@ -189,3 +189,24 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
         left = np.prod([1 - rho**2 for rho in with_step])
         result["rho_partial"] = np.clip((result["rho"] - np.prod(with_step)) / np.sqrt(left), -1, 1)
     return {**result, "note": "; ".join(notes)}
+
+
+def mid_ranks(changes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mid-ranks of changes between ``values``; those that differ by the rounding of a subtraction alone are tied."""
+    if len(changes) == 0:
+        return changes
+    order = np.argsort(changes, kind="stable")
+    apart = np.diff(changes[order]) > 4 * np.finfo("float64").eps * np.abs(values).max()
+    place = np.empty(len(changes), dtype="int64")
+    place[order] = np.cumsum(np.append(0, apart))
+    return stats.rankdata(place)
+
+
+def whole(values: np.ndarray, rounding: float) -> np.ndarray:
+    """The values as whole numbers of their last decimal, where they have at most four decimals; else unchanged."""
+    for power in 10.0 ** np.arange(MOST_DECIMALS + 1):
+        scaled = values * power
+        error = rounding * np.abs(scaled).max(initial=0)
+        if error < 0.05 and np.all(np.abs(scaled - np.rint(scaled)) <= error):
+            return np.rint(scaled)
+    return values

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
+from addends.checks import require_columns
 from addends.errors import InputError
-from addends.statistics.columns import require_columns
-from addends.statistics.intervals import crossed_shares
+from crossed.balanced import crossed_shares
 
 
 def between_runs(

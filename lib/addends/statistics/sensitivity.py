@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+import crossed
+from addends.checks import require_columns
 from addends.errors import InputError
-from addends.statistics import mixed
-from addends.statistics.columns import require_columns
-from addends.statistics.intervals import crossed_shares
+from crossed.balanced import crossed_shares
 
 
 def each_left_out(data: pd.DataFrame, factor: str, where: str) -> list[tuple[object, pd.DataFrame]]:
@@ -66,8 +66,8 @@ def with_covariate(data: pd.DataFrame, outcome: str, covariate: str) -> pd.Serie
     InputError
         As `mixed.fit`; or if the covariate makes more than one parameter, as a category does.
     """
-    without = mixed.fit(f"{outcome} ~ 1 + (1 | run) + (1 | sentence)", data)
-    fit = mixed.fit(f"{outcome} ~ {covariate} + (1 | run) + (1 | sentence)", data)
+    without = crossed.fit(f"{outcome} ~ 1 + (1 | run) + (1 | sentence)", data)
+    fit = crossed.fit(f"{outcome} ~ {covariate} + (1 | run) + (1 | sentence)", data)
     if len(fit.names) != 2 or fit.names[0] != "Intercept":
         raise InputError(
             f"with_covariate: covariate={covariate!r} makes the parameters {fit.names[1:]}; one number of the sentence "

@@ -10,15 +10,14 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 from tqdm.auto import tqdm
 
+import crossed
+from addends.checks import check_level, names_of, require_columns
 from addends.errors import InputError
-from addends.statistics import mixed
-from addends.statistics.columns import names_of, require_columns
-from addends.statistics.intervals import check_level
-from addends.statistics.linear_mixed import satterthwaite
-from addends.statistics.linear_mixed.expressions import expression
-from addends.statistics.linear_mixed.results import MixedFit
-from addends.statistics.linear_mixed.tokens import tokens
 from addends.statistics.sensitivity import each_left_out
+from crossed import satterthwaite
+from crossed.expressions import expression
+from crossed.results import MixedFit
+from crossed.tokens import tokens
 
 
 def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
@@ -154,7 +153,7 @@ def slopes_each(
     each, over = [], []
     groups = data.groupby(by, sort=False, observed=True)
     for key, rows in tqdm(groups, desc="models", disable=not progress):
-        fit, group = mixed.fit(formula, rows), dict(zip(by, key, strict=True))
+        fit, group = crossed.fit(formula, rows), dict(zip(by, key, strict=True))
         each.append(each_level(fit, slope, factor).assign(**group))
         over.append(over_levels(fit, slope, factor).to_dict() | group)
     each = pd.concat(each, ignore_index=True)
@@ -192,7 +191,7 @@ def leave_each_out(
     prepare = prepare or (lambda rows: rows)
     tables = []
     for level, rows in each_left_out(data, factor, "leave_each_out"):
-        tables.append(mixed.fit_each(formula, prepare(rows), by, **options))
+        tables.append(crossed.fit_each(formula, prepare(rows), by, **options))
         tables[-1].insert(0, "left_out", level)
     return pd.concat(tables, ignore_index=True)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from addends.checks import listed, names_of, numbers, require_columns
 from addends.errors import InputError
-from addends.statistics.columns import listed, names_of, numbers, require_columns
 
 
 def split_predictor(

@@ -1,0 +1,219 @@
+"""Reading and writing the tables of `addends.schemas` as parquet: checked, atomically, errors by file.
+
+A table is either one parquet file or a folder with one file a run.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from addends.errors import DataError, InputError
+from addends.schemas import INDICATORS, LINEAGES, METHODS, METRICS, SCHEMAS, SETS, TARGETS
+
+__all__ = [
+    "INDICATORS",
+    "LINEAGES",
+    "METHODS",
+    "METRICS",
+    "SCHEMAS",
+    "SETS",
+    "TARGETS",
+    "key",
+    "read",
+    "read_suite",
+    "validate",
+    "write",
+]
+
+
+def key(table: str) -> list[str]:
+    """The columns whose values name one row of ``table``.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    return list(_schema_of(table).unique)
+
+
+def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.DataFrame:
+    """Check ``frame`` against the schema of ``table``; return it with the schema's types and column order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tidy rows.
+    table : str
+        One of ``SCHEMAS``.
+    origin : str
+        Where the rows come from, for the error's sake: a file's name.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or unknown, a key occurs twice, or a value is outside what the column allows.
+    """
+    schema = _schema_of(table)
+    frame = frame.reset_index(drop=True)  # row labels mean nothing here, and repeated ones would mislead the checks
+    absent = [name for name, column in schema.columns.items() if column.required and name not in frame]
+    wrong = [f"there is no column {name!r}" for name in absent]
+    wrong += [f"the column {name!r} is unknown" for name in frame.columns if name not in schema.columns]
+    wrong = wrong or _fractions(frame, schema) or _repeated(frame, schema.unique)
+    if not wrong:
+        try:
+            checked = schema.validate(frame, lazy=True)
+        except pa.errors.SchemaErrors as error:
+            cases = error.failure_cases.drop_duplicates(["column", "check"]).head(5)
+            wrong = [
+                f"column {case.column!r}: {case.check} (e.g. {case.failure_case!r})" for case in cases.itertuples()
+            ]
+    if wrong:
+        raise DataError(
+            f"{origin} does not hold a valid {table!r} table:\n"
+            + "\n".join(f"  {line}" for line in wrong)
+            + f"\nIts columns are {list(schema.columns)}; its key, unique, is {schema.unique}."
+        )
+    return checked[[name for name in schema.columns if name in checked.columns]]
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
+    """Write ``frame`` to ``path`` as parquet, checked against its schema, and atomically.
+
+    The rows are first written beside ``path`` and then moved over it: a killed process leaves the old file or
+    the new one, never half of one.
+
+    Raises
+    ------
+    DataError
+        If the rows break the schema.
+    """
+    checked = validate(frame, table, origin=f"The frame to be written to {path}")
+    return write_parquet(checked, path)
+
+
+def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Write any ``frame`` to ``path`` as parquet, atomically, making the folders above it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        frame.to_parquet(temporary, index=False, compression="zstd")
+        os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
+    """Read one table, from a parquet file or from a folder of parquet files (one a run), and check it.
+
+    Raises
+    ------
+    DataError
+        If there is nothing at ``path``, a file is truncated or no parquet, rows break the schema, or two files hold
+        the same key; the message names the file or files.
+    """
+    _schema_of(table)
+    path = Path(path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise DataError(f"No {table!r} table at {path}: a parquet file, or a folder of them, is wanted there.")
+    frames = [validate(_read_parquet(file), table, origin=str(file)) for file in files]
+    if len(frames) == 1:
+        return frames[0]
+    joined = pd.concat(frames, ignore_index=True)
+    shared = joined.duplicated(key(table), keep=False)
+    if shared.any():
+        file_of_row = np.repeat([file.name for file in files], [len(frame) for frame in frames])
+        holders = sorted(set(file_of_row[shared]))
+        raise DataError(
+            f"{path}: rows with the same key stand in more than one of its files, {', '.join(holders)} "
+            f"({_as_text(joined[shared].iloc[0], key(table))}). A key is unique: delete the file that is not wanted."
+        )
+    return validate(joined, table, origin=str(path))
+
+
+def read_suite(folder: str | os.PathLike, table: str, runs: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read ``table`` of the suite whose tables lie under ``folder`` (``data/european``, say).
+
+    Looks for ``folder/<table>.parquet``, then for the folder ``folder/<table>/``.
+
+    Parameters
+    ----------
+    runs : sequence of str, or None
+        The runs whose rows are wanted, in any order. None stands for all; a table without runs is read whole.
+
+    Raises
+    ------
+    DataError
+        As `read` does, or if one of ``runs`` is not there.
+    InputError
+        If ``runs`` is one string.
+    """
+    if isinstance(runs, str):
+        raise InputError(f"runs={runs!r} is one string. Give a list of names, [{runs!r}] for a single one.")
+    single, place = Path(folder) / f"{table}.parquet", Path(folder) / table
+    if runs is None or "run" not in key(table):
+        return read(single if single.exists() else place, table)
+    if single.exists():
+        frame = read(single, table)
+        of_run = {run: rows for run, rows in frame.groupby("run") if run in set(runs)}
+        there = sorted(frame["run"].unique())
+    else:
+        there = sorted(file.stem for file in place.glob("*.parquet"))
+        of_run = {run: read(place / f"{run}.parquet", table) for run in runs if run in there}
+    absent = [run for run in runs if run not in of_run]
+    if absent or not of_run:
+        raise DataError(f"{folder} has no table {table!r} of the runs {absent}. It has those of {there}.")
+    return pd.concat([of_run[run] for run in dict.fromkeys(runs)], ignore_index=True)
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise DataError(
+            f"{file} cannot be read as parquet ({error}). It may be truncated: restore it from version control, or "
+            "delete it and run the command that makes it again."
+        ) from error
+
+
+def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
+    """What is wrong with columns of counts: casting 1.5 to an integer would cut it to 1 without a word."""
+    counts = [name for name, column in schema.columns.items() if "int" in str(column.dtype).lower()]
+    found = []
+    for name in counts:
+        if pd.api.types.is_float_dtype(frame[name]):
+            values = frame[name].dropna()
+            fractions = values[values % 1 != 0]
+            if len(fractions):
+                found.append(f"column {name!r}: whole numbers are wanted (e.g. {fractions.iloc[0]})")
+    return found
+
+
+def _repeated(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+    repeated = frame[frame.duplicated(columns)]
+    if repeated.empty:
+        return []
+    return [f"{len(repeated)} row(s) repeat the key of an earlier one (e.g. {_as_text(repeated.iloc[0], columns)})"]
+
+
+def _as_text(row: pd.Series, columns: list[str]) -> str:
+    return ", ".join(f"{name}={row[name]!s}" for name in columns)
+
+
+def _schema_of(table: str) -> pa.DataFrameSchema:
+    if table not in SCHEMAS:
+        raise InputError(f"table={table!r} is not one of {tuple(SCHEMAS)}.")
+    return SCHEMAS[table]

@@ -1,0 +1,31 @@
+"""Mixed models with crossed random effects, as lme4's users write them, at a million rows.
+
+    fit = crossed.fit("chrf ~ importance + (importance | run) + (1 | sentence)", data)
+    fit.params, fit.vcomp, fit.icc()
+
+:func:`fit` fits one model, :func:`fit_each` one a group of rows, :func:`compare` tests nested ones;
+:func:`crossed_shares` and :func:`replicated_shares` divide a balanced crossing in closed form. The package imports
+numpy, scipy, pandas and formulae; it needs neither torch nor anything of addends.
+"""
+
+from __future__ import annotations
+
+from crossed.balanced import crossed_shares, sd_multipliers
+from crossed.comparison import compare
+from crossed.errors import Error, InputError
+from crossed.fitting import fit
+from crossed.repeated import fit_each
+from crossed.replicated import replicated_shares
+from crossed.results import MixedFit
+
+__all__ = [
+    "Error",
+    "InputError",
+    "MixedFit",
+    "compare",
+    "crossed_shares",
+    "fit",
+    "fit_each",
+    "replicated_shares",
+    "sd_multipliers",
+]

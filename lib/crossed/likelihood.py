@@ -1,0 +1,244 @@
+r"""The profiled likelihood of a linear mixed model, and its gradient, as one small Cholesky factor.
+
+The model, for outcome y (row,), fixed part X (row, p) and random effects b = Lambda u with u ~ N(0, scale I)::
+
+    y = X beta + Z Lambda u + e,    e ~ N(0, scale I)
+
+Lambda is block-diagonal: one k x k block for each level of a random term with k columns, the same for all its levels.
+Many-level intercepts are eliminated first, by the module `elimination`, which leaves G = [D X y]'
+inverse(V0) [D X y]. With S = blockdiag(Lambda_D, I) and H = S' G S + blockdiag(I, 0, 0), one Cholesky factor of H holds
+everything: log det V, log det X' inverse(V) X, and the penalised residual sum of squares r^2 = (its last entry)^2::
+
+    -2 log L = log det V + [REML: log det X' inverse(V) X] + nu (1 + log(2 pi r^2 / nu)),    nu = n - [REML: p]
+
+References
+----------
+Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models using lme4, Journal of Statistical
+Software 67(1), section 3, equations 28 to 42.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, sparse
+
+from crossed.elimination import Elimination
+from crossed.errors import InputError
+
+DENSE_COLUMNS = 2000
+"""Effects that may be left after the elimination: their block is dense, and its factor costs their number cubed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A random term as the likelihood sees it: codes (row,), columns (row, k), and the number of levels."""
+
+    codes: np.ndarray
+    columns: np.ndarray
+    levels: int
+    intercept_only: bool
+    name: str
+
+    @property
+    def width(self) -> int:
+        return self.columns.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the Cholesky factor gives at one point: beta (p,), covariance / scale (p, p), the effects u of the dense
+    block, r^2, and the log determinants of V and of X' inverse(V) X."""
+
+    beta: np.ndarray
+    covariance: np.ndarray
+    effects: np.ndarray
+    squares: float
+    logdet: float
+    logdet_fixed: float
+
+
+class Likelihood:
+    """-2 log likelihood as a function of the blocks of Lambda, one (k, k) array a random term.
+
+    Parameters
+    ----------
+    terms : list of Term
+    y : array (row,)
+    x : array (row, p)
+        Both standardised by the caller.
+    reml : bool
+
+    Raises
+    ------
+    InputError
+        If more than `DENSE_COLUMNS` effects are left after the elimination.
+    """
+
+    def __init__(self, terms: list[Term], y: np.ndarray, x: np.ndarray, reml: bool):
+        self.terms, self.reml, self.y, self.x = terms, reml, y, x
+        self.leaf, self.mid = _eliminated(terms)
+        self.dense = [number for number in range(len(terms)) if number not in (self.leaf, self.mid)]
+        widths = [terms[number].levels * terms[number].width for number in self.dense]
+        self.q, self.p = sum(widths), x.shape[1]
+        if self.q > DENSE_COLUMNS:
+            names = ", ".join(f"{terms[number].name} {width}" for number, width in zip(self.dense, widths, strict=True))
+            raise InputError(
+                f"{self.q} random effects ({names}) are left beside the factors whose intercepts can be eliminated; at "
+                f"most {DENSE_COLUMNS} are fitted. One many-level factor may have an intercept, and an interaction "
+                "nested in it; slopes, and factors that cross it, are for few levels."
+            )
+        starts = np.cumsum([0, *widths])
+        self.slices = {n: slice(a, b) for n, a, b in zip(self.dense, starts[:-1], starts[1:], strict=True)}
+        blocks = [_indicator(terms[number]) for number in self.dense]
+        dense = sparse.hstack(blocks, format="csr") if blocks else sparse.csr_array((len(y), 0))
+        codes = [None if number is None else terms[number].codes for number in (self.leaf, self.mid)]
+        self.elimination = Elimination(dense, np.column_stack([x, y]), *codes)
+        self.degrees = len(y) - (self.p if reml else 0)
+
+    def _thetas(self, blocks: list[np.ndarray]) -> tuple[float, float]:
+        return tuple(0.0 if number is None else float(blocks[number][0, 0]) for number in (self.leaf, self.mid))
+
+    def _spread(self, matrix: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
+        """matrix @ S, for matrix (a, m)."""
+        result = matrix.copy()
+        for number, place in self.slices.items():
+            part = matrix[:, place].reshape(len(matrix), -1, self.terms[number].width)  # (a, level, k)
+            result[:, place] = (part @ blocks[number]).reshape(len(matrix), -1)  # (a, level x k)
+        return result
+
+    def _factor(self, blocks: list[np.ndarray]):
+        gram, logdet = self.elimination.gram(*self._thetas(blocks))
+        half = self._spread(gram, blocks)  # G S
+        h = self._spread(np.ascontiguousarray(half.T), blocks)  # S' G S, symmetric
+        h[np.arange(self.q), np.arange(self.q)] += 1
+        factor = linalg.cholesky(h, lower=True, check_finite=False)
+        return factor, half, logdet
+
+    def deviance(self, blocks: list[np.ndarray], log_sigma: float | None = None, gradient: bool = False):
+        """-2 log L, profiled over the scale or, given the log of the residual SD, at it.
+
+        With ``gradient``, also the derivatives by each block, and by ``log_sigma`` (0 where profiled). Infinite where
+        the factor fails: a residual that has vanished.
+        """
+        q, p, nu = self.q, self.p, self.degrees
+        try:
+            factor, half, logdet0 = self._factor(blocks)
+        except (linalg.LinAlgError, ValueError):
+            bad = [np.zeros_like(block) for block in blocks]
+            return (np.inf, bad, 0.0) if gradient else np.inf
+        logs = 2 * np.log(np.diag(factor))
+        squares = factor[-1, -1] ** 2
+        value = logdet0 + logs[:q].sum() + (logs[q : q + p].sum() if self.reml else 0)
+        if log_sigma is None:
+            value += nu * (1 + np.log(2 * np.pi * squares / nu))
+            precision = nu / squares
+        else:
+            precision = np.exp(-2 * log_sigma)
+            value += nu * (np.log(2 * np.pi) + 2 * log_sigma) + squares * precision
+        if not gradient:
+            return float(value)
+        # d(-2 log L)/dH: inverse of the block whose log determinant counts, and v v' / scale with v = [-u; -beta; 1].
+        count = q + (p if self.reml else 0)
+        inner = factor[: q + p, : q + p]
+        v = np.append(-linalg.solve_triangular(inner.T, factor[-1, : q + p], lower=False, check_finite=False), 1)
+        upstream = precision * np.outer(v, v)
+        if count:
+            inverse = linalg.lapack.dpotri(factor[:count, :count], lower=1)[0]
+            upstream[:count, :count] += np.tril(inverse) + np.tril(inverse, -1).T
+        slopes = []
+        for number, term in enumerate(self.terms):
+            if number in self.slices:
+                place = self.slices[number]
+                rows = half[place].reshape(-1, term.width, len(v))  # G S: (level, k, m)
+                columns = upstream[place].reshape(-1, term.width, len(v))  # (level, k, m)
+                slopes.append(2 * np.einsum("lam,lbm->ab", rows, columns, optimize=True))
+            else:
+                slopes.append(np.zeros((1, 1)))
+        if self.leaf is not None:
+            outer = self._spread_back(upstream, blocks)  # S dH S'
+            for number, slope in zip(
+                (self.leaf, self.mid), self.elimination.slopes(*self._thetas(blocks), outer), strict=True
+            ):
+                if number is not None:
+                    slopes[number] = np.array([[slope]])
+        by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * squares * precision
+        return float(value), slopes, by_sigma
+
+    def solve(self, blocks: list[np.ndarray]) -> Solution:
+        """Fixed effects and what belongs to them, at given blocks."""
+        q, p = self.q, self.p
+        factor, _, logdet0 = self._factor(blocks)
+        inner = factor[: q + p, : q + p]
+        both = linalg.solve_triangular(inner.T, factor[-1, : q + p], lower=False)
+        root = linalg.solve_triangular(factor[q : q + p, q : q + p], np.eye(p), lower=True)
+        logs = 2 * np.log(np.diag(factor))
+        return Solution(
+            both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2, logdet0 + logs[:q].sum(), logs[q:-1].sum()
+        )
+
+    def random_effects(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """The predicted effects b of each term, (level, k); leaf and mid follow from the others in closed form."""
+        solution = self.solve(blocks)
+        effects = [np.zeros((term.levels, term.width)) for term in self.terms]
+        left = self.y - self.x @ solution.beta
+        for number, place in self.slices.items():
+            term = self.terms[number]
+            effects[number] = solution.effects[place].reshape(-1, term.width) @ blocks[number].T  # (level, k)
+            left = left - np.einsum("rk,rk->r", term.columns, effects[number][term.codes])
+        if self.leaf is None:
+            return effects
+        theta, theta_mid = self._thetas(blocks)
+        codes = self.terms[self.leaf].codes
+        counts, sums = np.bincount(codes), np.bincount(codes, left)
+        g = 1 / (1 + theta**2 * counts)
+        if self.mid is not None:
+            parent = np.empty(len(counts), dtype="int64")
+            parent[codes] = self.terms[self.mid].codes
+            total, weighted = np.bincount(parent, g * counts), np.bincount(parent, g * sums)
+            effects[self.mid][:, 0] = theta_mid**2 * weighted / (1 + theta_mid**2 * total)
+            sums = sums - counts * effects[self.mid][parent, 0]
+        effects[self.leaf][:, 0] = theta**2 * g * sums
+        return effects
+
+    def _spread_back(self, upstream: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
+        """S upstream S', for symmetric upstream (m, m)."""
+        turned = [block.T for block in blocks]
+        half = self._spread(upstream, turned)
+        return self._spread(np.ascontiguousarray(half.T), turned)
+
+
+def _indicator(term: Term):
+    """The term's columns of Z, sparse, (row, level x k): level by level, its k columns together."""
+    rows, width = term.columns.shape
+    columns = (term.codes[:, None] * width + np.arange(width)).ravel()
+    pointers = np.arange(rows + 1) * width
+    return sparse.csr_array((term.columns.ravel(), columns, pointers), (rows, term.levels * width))
+
+
+def _eliminated(terms: list[Term]) -> tuple[int | None, int | None]:
+    """Which intercept to eliminate, and which one that it is nested in: those that leave the fewest effects."""
+    candidates = [number for number, term in enumerate(terms) if term.intercept_only]
+    best, saved = (None, None), 0
+    for leaf in candidates:
+        if terms[leaf].levels > saved:
+            best, saved = (leaf, None), terms[leaf].levels
+    for leaf in candidates:
+        for mid in candidates:
+            both = terms[leaf].levels + terms[mid].levels
+            if (
+                leaf != mid
+                and both > saved
+                and terms[leaf].levels >= terms[mid].levels
+                and _nested(terms[leaf], terms[mid])
+            ):
+                best, saved = (leaf, mid), both
+    return best
+
+
+def _nested(leaf: Term, mid: Term) -> bool:
+    """Does each level of ``leaf`` lie in one level of ``mid``?"""
+    parent = np.empty(leaf.levels, dtype=mid.codes.dtype)
+    parent[leaf.codes] = mid.codes
+    return bool((parent[leaf.codes] == mid.codes).all())

@@ -1,0 +1,316 @@
+"""Tables: what is written is what is read, whole or not at all, and nothing that breaks a schema passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from addends import tables
+from addends.errors import DataError, InputError
+
+FRAMES = {
+    "runs": {
+        "run": ["a", "b"],
+        "suite": "toy",
+        "block": "independent",
+        "condition": "ora",
+        "pairs": [20_000, None],
+        "init_seed": [1, None],
+        "order_seed": [2, None],
+        "dropout_seed": [3, None],
+        "languages": "ora+uri",
+        "layers": 2,
+        "dim": 64,
+        "parameters": [1_000_000, None],
+        "steps": 500,
+        "lineage": ["chain", "none"],
+    },
+    "quality": {
+        "run": "a",
+        "checkpoint": [10, 20],
+        "set": ["held_out", "further"],
+        "metric": ["bleu", "nll"],
+        "score": [1.25, None],
+    },
+    "sentences": {"sentence": ["x", "y"], "language": "fra", "source_tokens": [3, None], "target_tokens": [4, 5]},
+    "translations": {
+        "run": "a",
+        "checkpoint": [10, 20],
+        "sentence": "x",
+        "chrf": [0.0, 50.5],
+        "bleu": [0.0, None],
+        "nll": [7.5, 1.0],
+        "tokens": [None, 8],
+    },
+    "further": {
+        "run": "a",
+        "checkpoint": [10, 20],
+        "sentence": "y",
+        "chrf": [0.0, 50.5],
+        "bleu": [0.0, None],
+        "nll": [7.5, 1.0],
+        "tokens": [None, 8],
+    },
+    "training": {
+        "run": "a",
+        "step": [100, 200],
+        "loss": [7.5, None],
+        "gradient_norm": [1.0, 0.5],
+        "learning_rate": 1e-3,
+    },
+    "manifest": {
+        "run": ["a", "b"],
+        "checkpoint": 0,
+        "weights": "0" * 64,
+        **{name: ["1" * 64, None] for name in ("optimizer", "scheduler", "generators", "batches", "previous")},
+        **{name: ["2" * 64, None] for name in ("configuration", "model", "tokenizer")},
+        "processor": ["one", None],
+        "instructions": ["AVX512", None],
+        "threads": [1, None],
+        "interop_threads": [2, None],
+        "torch": ["2.13.0", None],
+        "transformers": ["5.23.0", None],
+    },
+    "measurements": {
+        "run": "a",
+        "checkpoint": 10,
+        "target": ["own", "reference"],
+        "sentence": "x",
+        "layer": 0,
+        "by": "sublayer",
+        "term": "S",
+        "importance": [0.0, 0.5],
+        "cosine": [None, -0.5],
+        "norm_ratio": [0.0, 1.5],
+        "distance": [4.0, 2.0],
+        "tokens": [3, 4],
+    },
+    "trajectories": {
+        "run": "a",
+        "checkpoint": 10,
+        "target": "own",
+        "layer": [0, 1],
+        "by": "token",
+        "term": "T",
+        "importance": [1.0, 0.5],
+        "cosine": [1.0, 0.25],
+        "norm_ratio": 1.0,
+        "distance": [0.0, 2.0],
+    },
+}
+EVERY = pytest.mark.parametrize("table", list(tables.SCHEMAS))
+
+
+def frame_of(table: str) -> pd.DataFrame:
+    return pd.DataFrame(FRAMES[table])
+
+
+@pytest.fixture
+def quality():
+    return frame_of("quality")
+
+
+@EVERY
+def test_what_is_written_is_what_is_read(tmp_path, table):
+    given = frame_of(table)
+    back = tables.read(tables.write(given, tmp_path / "new" / "table.parquet", table), table)
+    assert list(back) == [name for name in tables.SCHEMAS[table].columns if name in given]
+    pd.testing.assert_frame_equal(back[list(given)], given, check_dtype=False)
+    assert (back.isna() == given[list(back)].isna()).all(axis=None)
+
+
+@EVERY
+def test_types_survive_and_do_not_depend_on_the_types_given(tmp_path, table):
+    given = frame_of(table)
+    written = tables.validate(given, table)
+    counts_as_floats = given.astype({name: "float64" for name in given.select_dtypes("number")})
+    pd.testing.assert_frame_equal(tables.validate(counts_as_floats, table), written)
+    pd.testing.assert_frame_equal(tables.read(tables.write(given, tmp_path / "a.parquet", table), table), written)
+
+
+def test_order_of_columns_and_labels_of_rows_do_not_matter(quality):
+    shuffled = quality[list(quality)[::-1]].set_axis([7, 7])
+    pd.testing.assert_frame_equal(tables.validate(shuffled, "quality"), tables.validate(quality, "quality"))
+
+
+def test_validate_leaves_the_frame_given_as_it_was(quality):
+    before = quality.set_axis([5, 6]).copy()
+    given = before.copy()
+    tables.validate(given, "quality")
+    pd.testing.assert_frame_equal(given, before)
+
+
+def test_comet_may_be_there_or_not(tmp_path):
+    plain = frame_of("translations")
+    tables.write(plain, tmp_path / "a.parquet", "translations")
+    tables.write(plain.assign(run="b", comet=0.5), tmp_path / "b.parquet", "translations")
+    back = tables.read(tmp_path, "translations")
+    assert back["comet"].isna().tolist() == [True, True, False, False]
+    assert back["comet"].dtype == "float32"
+
+
+def test_a_folder_is_all_its_files(tmp_path, quality):
+    for run in ("b", "a"):
+        tables.write(quality.assign(run=run), tmp_path / "quality" / f"{run}.parquet", "quality")
+    back = tables.read(tmp_path / "quality", "quality")
+    assert back["run"].tolist() == ["a", "a", "b", "b"]
+    assert back.index.tolist() == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(tables.read_suite(tmp_path, "quality"), back)
+
+
+def test_a_suites_single_file_is_found(tmp_path, quality):
+    tables.write(quality, tmp_path / "quality.parquet", "quality")
+    assert len(tables.read_suite(tmp_path, "quality")) == 2
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, quality, monkeypatch):
+    path = tables.write(quality, tmp_path / "quality.parquet", "quality")
+    before = path.read_bytes()
+
+    def half(self, target, **options):
+        with open(target, "wb") as stream:
+            stream.write(b"PAR1 half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", half)
+    with pytest.raises(KeyboardInterrupt):
+        tables.write(quality.assign(score=2.0), path, "quality")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path, quality, monkeypatch):
+    path = tables.write(quality, tmp_path / "quality.parquet", "quality")
+    real, seen = pd.DataFrame.to_parquet, []
+
+    def watched(self, target, **options):
+        real(self, target, **options)
+        seen.append(tables.read(path, "quality")["score"].iloc[0])
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", watched)
+    tables.write(quality.assign(score=2.0), path, "quality")
+    assert seen == [1.25]
+    assert tables.read(path, "quality")["score"].tolist() == [2.0, 2.0]
+
+
+def test_a_frame_that_breaks_the_schema_does_not_replace_a_file(tmp_path, quality):
+    path = tables.write(quality, tmp_path / "quality.parquet", "quality")
+    with pytest.raises(DataError, match=r"(?s)quality\.parquet.*'more' is unknown"):
+        tables.write(quality.assign(more=1), path, "quality")
+    assert list(tables.read(path, "quality")) == list(quality)
+
+
+def test_a_leftover_of_a_killed_write_is_not_read(tmp_path, quality):
+    tables.write(quality, tmp_path / "a.parquet", "quality")
+    (tmp_path / ".a.parquet.x1.part").write_bytes(b"half")
+    assert len(tables.read(tmp_path, "quality")) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": [np.inf, 1.0]}, r"'score'.*infinite"),
+        ({"score": [-np.inf, 1.0]}, r"'score'.*infinite"),
+        ({"score": ["much", 1.0]}, r"'score'.*much"),
+        ({"metric": ["bleu", "ter"]}, r"'metric'.*comet.*'ter'"),
+        ({"checkpoint": [10, -1]}, r"'checkpoint'.*-1"),
+        ({"checkpoint": [10, 10.5]}, r"'checkpoint': whole numbers.*10\.5"),
+        ({"checkpoint": [10, None]}, r"'checkpoint'.*null"),
+        ({"run": ["a", None]}, r"'run'.*null"),
+        ({"more": 1}, r"'more' is unknown"),
+        (
+            {"checkpoint": 10, "set": "held_out", "metric": "bleu"},
+            r"1 row\(s\) repeat.*run=a, checkpoint=10, set=held_out, metric=bleu",
+        ),
+    ],
+)
+def test_rows_that_break_the_schema_are_refused_and_the_file_is_named(tmp_path, quality, change, message):
+    bad = quality.assign(**change)
+    with pytest.raises(DataError, match=f"(?s)frame.*{message}.*Its columns are"):
+        tables.validate(bad, "quality")
+    file = tmp_path / "bad.parquet"
+    bad.astype({"score": "str"} if bad["score"].dtype == object else {}).to_parquet(file)
+    with pytest.raises(DataError, match=f"(?s){file}.*'quality'.*{message}"):
+        tables.read(file, "quality")
+
+
+@EVERY
+def test_every_column_of_the_key_is_wanted(table):
+    given = frame_of(table)
+    for name in tables.key(table):
+        with pytest.raises(DataError, match=f"no column '{name}'"):
+            tables.validate(given.drop(columns=name), table)
+
+
+@EVERY
+def test_the_same_row_twice_is_refused(table):
+    given = frame_of(table)
+    with pytest.raises(DataError, match=r"2 row\(s\) repeat the key"):
+        tables.validate(pd.concat([given, given]), table)
+
+
+def test_a_count_that_may_be_missing_is_not_cut_to_a_whole_number():
+    with pytest.raises(DataError, match=r"'source_tokens': whole numbers are wanted \(e\.g\. 2\.5\)"):
+        tables.validate(frame_of("sentences").assign(source_tokens=[2.5, None]), "sentences")
+
+
+def test_a_key_in_two_files_is_refused_and_both_are_named(tmp_path, quality):
+    for name, run in (("a", "a"), ("b", "b"), ("copy", "a")):
+        tables.write(quality.assign(run=run), tmp_path / f"{name}.parquet", "quality")
+    with pytest.raises(
+        DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, set=held_out, metric=bleu\)"
+    ) as caught:
+        tables.read(tmp_path, "quality")
+    assert str(tmp_path) in str(caught.value)
+    assert "b.parquet" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 0.5, -2])
+def test_a_truncated_file_is_refused_by_name(tmp_path, quality, kept):
+    tables.write(quality, tmp_path / "a.parquet", "quality")
+    whole = tables.write(quality.assign(run="b"), tmp_path / "b.parquet", "quality").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(whole[: int(kept * len(whole)) if kept == 0.5 else kept])
+    with pytest.raises(DataError, match=r"b\.parquet cannot be read as parquet.*truncated.*version control"):
+        tables.read(tmp_path, "quality")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["absent", "empty folder"])
+def test_a_missing_table_is_named(tmp_path, make):
+    make(tmp_path / "quality")
+    with pytest.raises(DataError, match=f"No 'quality' table at {tmp_path / 'quality'}"):
+        tables.read_suite(tmp_path, "quality")
+
+
+def test_an_unknown_table_is_refused(quality):
+    for call in (
+        lambda: tables.validate(quality, "scores"),
+        lambda: tables.read("x", "scores"),
+        lambda: tables.key("s"),
+    ):
+        with pytest.raises(InputError, match=r"is not one of.*'quality'"):
+            call()
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["one file", "a file a run"])
+def test_chosen_runs_alone_are_read(tmp_path, quality, single):
+    frames = {run: quality.assign(run=run) for run in "abc"}
+    if single:
+        tables.write(pd.concat(frames.values()), tmp_path / "quality.parquet", "quality")
+    else:
+        for run, frame in frames.items():
+            tables.write(frame, tmp_path / "quality" / f"{run}.parquet", "quality")
+        (tmp_path / "quality" / "b.parquet").write_bytes(b"cut off")  # not asked for, so not read
+    read = tables.read_suite(tmp_path, "quality", ["c", "a", "c"])
+    assert read["run"].tolist() == ["c", "c", "a", "a"]
+    with pytest.raises(DataError, match=r"no table 'quality' of the runs \['z'\]\. It has those of \['a', 'b', 'c'\]"):
+        tables.read_suite(tmp_path, "quality", ["a", "z"])
+    with pytest.raises(DataError, match=r"of the runs \[\]"):
+        tables.read_suite(tmp_path, "quality", [])
+    with pytest.raises(InputError, match=r"runs='a' is one string.*\['a'\]"):
+        tables.read_suite(tmp_path, "quality", "a")
+
+
+def test_a_table_without_runs_is_read_whole(tmp_path):
+    tables.write(frame_of("sentences"), tmp_path / "sentences.parquet", "sentences")
+    assert len(tables.read_suite(tmp_path, "sentences", ["a"])) == 2
