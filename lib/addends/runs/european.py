@@ -21,8 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from addends.runs import corpora, vocabulary
-from addends.runs.recipe import Recipe, log_spaced
-from addends.runs.suite import Block, Condition, Run, Suite, crossed, diagonal, with_other_masks
+from addends.runs.suite import Block, Condition, Recipe, Run, Suite, crossed, diagonal, log_spaced, with_other_masks
 
 LANGUAGES = ("fra", "deu", "pol", "bul", "cmn")
 PIECES = 5000

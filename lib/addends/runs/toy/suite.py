@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from addends.runs import corpora, vocabulary
-from addends.runs.recipe import Recipe
-from addends.runs.suite import Block, Condition, Run, Suite, diagonal
+from addends.runs.suite import Block, Condition, Recipe, Run, Suite, diagonal
 from addends.runs.toy import corpus as toy
 
 LANGUAGE = "ora"

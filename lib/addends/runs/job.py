@@ -1,17 +1,20 @@
-"""One unit of work: train one run, measure it at its checkpoints, write its tables.
+"""One job: train one run, measure it at its checkpoints, write its tables.
 
 Tables appear under the data folder only when the run is finished, each in one atomic step. Until then every measured
-checkpoint waits in the work folder, so that a unit that was killed goes on where it was and ends with the same tables.
+checkpoint waits in the work folder, so that a job that was killed goes on where it was and ends with the same tables.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from addends import tables
@@ -19,7 +22,7 @@ from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.decomposition.measure import corpus_means, measure_batch
 from addends.errors import DataError, InputError
-from addends.runs import corpora, finished, lineage, records, training, vocabulary
+from addends.runs import corpora, lineage, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -44,7 +47,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     ------
     DataError
         If the work folder holds a run of this name that was trained or measured with something else
-        (`addends.runs.records` says what is compared).
+        (`addends.runs.workfolder` says what is compared).
     DataError
         If a training pair shares a side with a held-out or a further sentence; or if a checkpoint holds a file that is
         not the one saved there, or its record does not follow from the one before.
@@ -59,9 +62,9 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     further = _sentences(suite, suite.further(), tokenizer) if suite.further else None
     pairs = suite.pairs(run)
     _refuse_overlap(pairs, suite)
-    complete = _complete(folder)
-    records.guard_training(folder, records.training_record(suite, run, pairs, tokenizer), complete)
-    records.guard_measuring(folder, records.measuring_record(suite))
+    complete = workfolder.complete_steps(folder)
+    workfolder.guard_training(folder, workfolder.training_record(suite, run, pairs, tokenizer), complete)
+    workfolder.guard_measuring(folder, workfolder.measuring_record(suite))
     if not {0, *steps} <= set(complete):
         encoded = Pairs(
             vocabulary.encode_all(tokenizer, pairs["source"]),
@@ -89,6 +92,20 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
 
+def train_and_measure_all(suite: Suite, names: Sequence[str], work: Path, data: Path, workers: int, cpu: bool) -> None:
+    """`train_and_measure` for each of ``names``, ``workers`` at a time, each in a process of its own."""
+    suite.tokenizer(work / suite.name / "vocabulary")  # once, before the runs share it
+    jobs = [(suite, name, work, data, cpu) for name in names]
+    if min(workers, len(names)) == 1:
+        for arguments in jobs:
+            train_and_measure(*arguments)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
+    with ProcessPoolExecutor(min(workers, len(names)), mp_context=context) as pool:
+        for done in [pool.submit(train_and_measure, *arguments) for arguments in jobs]:
+            done.result()
+
+
 def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     """Copy a run's last checkpoint to ``data/<suite>/checkpoint``: what `from_pretrained` needs, and whose it is.
 
@@ -99,9 +116,9 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     InputError
         If the suite has no such run.
     """
-    source = _last(suite, name, work)
+    source = workfolder.last_checkpoint(suite, name, work)
     target = data / suite.name / "checkpoint"
-    if not is_trained(suite, name, work):
+    if not workfolder.is_trained(suite, name, work):
         raise DataError(
             f"{source} is no finished checkpoint, so there are no weights of the run {name!r} to ship: weights stay in "
             f"the work folder that they were trained in, also where the run's tables are there. {target} is left as it "
@@ -118,11 +135,6 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target
-
-
-def is_trained(suite: Suite, name: str, work: Path) -> bool:
-    """Whether the work folder holds the run's last checkpoint, whole."""
-    return training.is_complete(_last(suite, name, work))
 
 
 def is_shipped(suite: Suite, name: str, data: Path) -> bool:
@@ -237,7 +249,7 @@ def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
     model = training.new_model(suite.recipe, tokenizer, run.seeds.init)
     parameters = model.num_parameters(only_trainable=True)
     said = {"pairs": pairs, "parameters": parameters, "lineage": "chain"}
-    return pd.DataFrame([finished.description(suite, run) | said])
+    return pd.DataFrame([workfolder.description(suite, run) | said])
 
 
 def _proven(folder: Path, steps: tuple[int, ...]) -> pd.DataFrame:
@@ -279,21 +291,9 @@ def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer) -> pd.DataFrame:
     return sentences
 
 
-def _complete(folder: Path) -> list[int]:
-    """The steps whose checkpoints a work folder holds whole."""
-    found = (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
-    return sorted(lineage.step_of(path) for path in found if training.is_complete(path))
-
-
-def _last(suite: Suite, name: str, work: Path) -> Path:
-    return work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
-
-
 def _shipped(suite: Suite, name: str) -> dict:
     return {"suite": suite.name, "run": name, "step": suite.recipe.steps}
 
 
 def _device() -> str:
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
