@@ -267,7 +267,7 @@ def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_pa
         return write(frame, path, table)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "measure_checkpoint", dies_at_eight)
+        patch.setattr(job, "measure_checkpoint", dies_at_eight)
         with pytest.raises(Killed):
             job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     assert measured == [4, 8]
@@ -283,7 +283,7 @@ def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_pa
 
     measured.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
+        patch.setattr(job, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
         job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     assert measured == [8, 12]  # what was done is not done again
     for table, frame in read_all(data).items():
@@ -330,7 +330,7 @@ def test_what_is_finished_is_neither_trained_nor_measured_again(finished, monkey
     def refuse(*arguments, **options):
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr(unit, "measure_checkpoint", refuse)
+    monkeypatch.setattr(job, "measure_checkpoint", refuse)
     monkeypatch.setattr(training, "train", refuse)
     job.train_and_measure(SUITE, "ora-a", work, data, cpu=True)
     assert {file: (data / file).read_bytes() for file in files_under(data)} == before
@@ -367,7 +367,7 @@ def test_sentences_keep_their_own_numbers_however_they_are_batched(finished, mon
     """The held-out sentences are sorted and cut into batches; every number must land on its own sentence."""
     checkpoint = finished[0] / "tiny" / "ora-a" / "checkpoint-12"
     whole = job.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
-    monkeypatch.setattr(unit, "_BATCH_SIZE", 4)
+    monkeypatch.setattr(job, "_BATCH_SIZE", 4)
     backwards = dataclasses.replace(SUITE, held_out=lambda: split()[1].iloc[::-1])
     parted = job.measure_checkpoint(backwards, SUITE.run("ora-a"), 12, checkpoint, "cpu")
     assert parted["translations"]["nll"].nunique() == 6
@@ -553,7 +553,7 @@ def measured(finished, tmp_path, monkeypatch):
 
 def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp_path, long_ago, monkeypatch):
     steps, measure = [], job.measure_checkpoint
-    monkeypatch.setattr(unit, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
+    monkeypatch.setattr(job, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
     more = with_block(sentence_checkpoints=STEPS)
     job.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
     assert steps == [4]

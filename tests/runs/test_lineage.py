@@ -16,7 +16,7 @@ import torch
 from addends.errors import DataError
 from addends.runs import lineage, training
 from addends.runs.batching import OrderedBatches
-from addends.runs.suite import Seeds
+from addends.runs.suite import THREADS, Seeds
 from tests.runs.test_training import OFTEN, SEEDS, killed, some_pairs
 
 DIGESTS = ("weights", "optimizer", "scheduler", "generators", "batches", "previous", "configuration", "model")

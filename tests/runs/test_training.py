@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import MarianMTModel, MarianTokenizer, TrainerState
 
 from addends.errors import InputError
-from addends.runs import training, vocabulary
+from addends.runs import training, vocabulary, workfolder
 from addends.runs.batching import Collator, OrderedBatches, Pairs
 from addends.runs.suite import Recipe, Seeds, as_record, log_spaced
 from addends.runs.training import new_model
