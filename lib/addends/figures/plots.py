@@ -46,8 +46,9 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
         ax.bar(wide.index, share, bottom=base, color=colour, width=0.8, label=_names(terms)[term], edgecolor="white")
         upward, downward = upward + share.clip(lower=0), downward + share.clip(upper=0)
     ax.axhline(0, color="black", linewidth=0.8)
-    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(tokens) > 8 else {}
-    ax.set_xticks(wide.index, tokens, **slanted)
+    ax.set_xticks(wide.index, tokens)
+    if len(tokens) > 8:
+        ax.set_xticks(wide.index, tokens, rotation=35, ha="right", rotation_mode="anchor")
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="the token this state predicts", ylabel=INDICATOR_LABELS["importance"])
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -101,7 +102,7 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
         terms = in_order(data["term"])
         names, colours = _names(terms), list(term_palette(terms).values())
         drawn = data.assign(term=data["term"].map(names))
-        extra = {"hue_order": list(names.values()), "palette": colours}
+        extra: dict = {"hue_order": list(names.values()), "palette": colours}
         if "run" in data:
             extra |= {"units": "run", "estimator": None}
     else:

@@ -16,8 +16,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
+from addends.decomposition.batches import Batch
 from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.decomposition.measure import corpus_means, measure_batch
@@ -155,7 +157,9 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
     """
     model, tokenizer = load(checkpoint, device=device)
     block, here = suite.block_of(run), {"run": run.name, "checkpoint": step}
-    own, reference, translations = [], [], []
+    own: list[pd.DataFrame] = []
+    reference: list[pd.DataFrame] = []
+    translations: list[pd.DataFrame] = []
     for sources, targets, ids in _chunks(suite.held_out()):
         translated, read, said = _translated(model, tokenizer, suite, sources, targets, ids)
         translations.append(said)
@@ -174,7 +178,7 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
         pieces["measurements"] = pd.concat(
             [frame.assign(target=name) for name, frame in by_target.items() if step in sentence_steps[name]]
         )
-    if step in suite.further_checkpoints:
+    if suite.further and step in suite.further_checkpoints:
         said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(suite.further())]
         scores, pieces["further"] = _scored(pd.concat(said, ignore_index=True))
         quality.append(scores.assign(set="further"))
@@ -201,7 +205,14 @@ def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], lis
         yield tuple(chunk[name].tolist() for name in ("source", "target", "sentence"))
 
 
-def _translated(model, tokenizer, suite: Suite, sources: list[str], targets: list[str], ids: list[str]):
+def _translated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    suite: Suite,
+    sources: list[str],
+    targets: list[str],
+    ids: list[str],
+) -> tuple[Batch, Batch, pd.DataFrame]:
     """The model's own output and the reference as batches, and a row a sentence: what was said, and the nll."""
     translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
     read = encode(model, tokenizer, sources, targets)
@@ -244,7 +255,7 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
     return found
 
 
-def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
+def _runs_row(suite: Suite, run: Run, tokenizer: MarianTokenizer, pairs: int) -> pd.DataFrame:
     # Of a new model: one that was loaded calls its fixed sinusoidal positions trainable too.
     model = training.new_model(suite.recipe, tokenizer, run.seeds.init)
     parameters = model.num_parameters(only_trainable=True)
@@ -275,7 +286,7 @@ def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
             )
 
 
-def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer) -> pd.DataFrame:
+def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
     lengths = {
         f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
         for side in ("source", "target")

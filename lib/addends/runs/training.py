@@ -191,6 +191,7 @@ class _Trainer(Seq2SeqTrainer):
     ``record`` is that of the checkpoint before, or None before the first.
     """
 
+    train_dataset: Pairs
     batches: OrderedBatches
     record: dict | None = None
     seen: str | None = None
