@@ -39,7 +39,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 .PHONY: help env book test quick lab lint bench toy european coverage replicate figure clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: $(INSTALLED)  ## Make .venv and install what constraints.txt pins (done once, and again when the pins change)
 

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.trainer_callback import ProgressCallback
 
 from addends.errors import DataError, InputError
@@ -247,7 +248,9 @@ class _SmoothedLoss:
 
     smoothing: float
 
-    def __call__(self, outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
+    def __call__(
+        self, outputs: Seq2SeqLMOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
         logits = outputs.logits.flatten(0, 1)  # (sentence, position, piece) -> (sentence * position, piece)
         return torch.nn.functional.cross_entropy(logits, labels.flatten(), label_smoothing=self.smoothing)
 

@@ -144,9 +144,7 @@ def spell_source(event: Event, language: Language, stems: list[str], marks: dict
     def noun(phrase: Phrase, case: str | None) -> list[str]:
         words, after, stem = [], [], stems[phrase.concept]
         if suffixing:
-            stem += (
-                marks["plural"] * phrase.plural + marks["definite"] * phrase.definite + (marks[case] if case else "")
-            )
+            stem += marks["plural"] * phrase.plural + marks["definite"] * phrase.definite + marks.get(case or "", "")
         else:
             article = " ".join(["definite"] * phrase.definite + ["plural"] * phrase.plural)
             if case and language.marking == "particles":
