@@ -251,7 +251,7 @@ class _SmoothedLoss:
     def __call__(
         self, outputs: Seq2SeqLMOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        logits = outputs.logits.flatten(0, 1)  # (sentence, position, piece) -> (sentence * position, piece)
+        logits = outputs["logits"].flatten(0, 1)  # (sentence, position, piece) -> (sentence * position, piece)
         return torch.nn.functional.cross_entropy(logits, labels.flatten(), label_smoothing=self.smoothing)
 
 
