@@ -1,26 +1,26 @@
 """The chain of records that proves a run's lineage, one record a checkpoint, each holding the digest of the one before.
 
-A record is the file ``lineage.json`` in a checkpoint's folder, and one row of the table ``manifest``:
+A record is the file ``lineage.json`` in a checkpoint's folder, and one row of the table ``manifest``::
 
->>> {
-...     "run": "fra-i21-o21",
-...     "checkpoint": 297,
-...     "weights": "5d1c...",       # sha256 of model.safetensors
-...     "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `content_sha256`)
-...     "scheduler": "09af...",
-...     "generators": "c4e0...",    # of python's, numpy's and torch's random states
-...     "batches": "11d9...",       # over the ids of all training pairs so far, in their order (see `add_batch`)
-...     "previous": "e01b...",      # `record_sha256` of the record before; empty at step 0
-...     "configuration": "77ab...", # of run.json, which holds recipe, seeds, pairs and vocabulary
-...     "model": "30c2...",         # sha256 of config.json
-...     "tokenizer": "af21...",     # of the pieces of the vocabulary, in their order
-...     "processor": "AMD EPYC",
-...     "instructions": "AVX512",   # what torch uses of what the processor has
-...     "threads": 1,               # inside an operation
-...     "interop_threads": 1,       # between operations
-...     "torch": "2.13.0+cpu",
-...     "transformers": "5.23.0",
-... }  # doctest: +SKIP
+    {
+        "run": "fra-i21-o21",
+        "checkpoint": 297,
+        "weights": "5d1c...",       # sha256 of model.safetensors
+        "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `content_sha256`)
+        "scheduler": "09af...",
+        "generators": "c4e0...",    # of python's, numpy's and torch's random states
+        "batches": "11d9...",       # over the ids of all training pairs so far, in their order (see `add_batch`)
+        "previous": "e01b...",      # `record_sha256` of the record before; empty at step 0
+        "configuration": "77ab...", # of run.json, which holds recipe, seeds, pairs and vocabulary
+        "model": "30c2...",         # sha256 of config.json
+        "tokenizer": "af21...",     # of the pieces of the vocabulary, in their order
+        "processor": "AMD EPYC",
+        "instructions": "AVX512",   # what torch uses of what the processor has
+        "threads": 1,               # inside an operation
+        "interop_threads": 1,       # between operations
+        "torch": "2.13.0+cpu",
+        "transformers": "5.23.0",
+    }
 
 Contents are digested, not the files that torch writes: pickles of equal contents may differ in their bytes.
 """
