@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from addends import provenance
 from addends.errors import DataError
 
 FILE = "lineage.json"
@@ -86,8 +87,7 @@ def file_sha256(file: Path) -> str:
         If there is no such file.
     """
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return provenance.file_sha256(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}). The run must be trained again from before it.") from error
 
@@ -173,10 +173,15 @@ def write(checkpoint: Path, batches: str, previous: Mapping | None) -> dict:
         **_digests(checkpoint),
         **machine(),
     }
-    part = checkpoint / f".{FILE}.part"
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(part, checkpoint / FILE)
+    write_json(checkpoint / FILE, record)
     return record
+
+
+def write_json(file: Path, record: Mapping) -> None:
+    """Write a record atomically: a killed process leaves the old file or the new one, never half of one."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, file)
 
 
 def read(checkpoint: Path) -> dict:
