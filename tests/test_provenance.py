@@ -16,7 +16,7 @@ from addends import provenance
 from addends.errors import DataError, InputError
 from addends.provenance import hashes, versions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_versions_lists_pyproject_and_nothing_else():
