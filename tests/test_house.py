@@ -151,9 +151,9 @@ def test_figures_shown_by_prose_pages_exist_and_have_alternative_text():
 
 
 def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlations():
-    from addends.replication.pairs import COEFFICIENTS
+    from addends import replication
+    from addends.replication.checkpoint_pairs import COEFFICIENTS
     from addends.schemas import METRICS, SCHEMAS
-    from addends.statistics import replication
 
     page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z_]+)`", page))

@@ -191,7 +191,7 @@ def check_replication(found: dict) -> None:
     assert float(found["sd_seeds"]) > 3 * float(found["sd_samples"])
     assert float(found["items_released"]) > float(found["items_pooled"]) > float(found["items_within"])
     assert float(found["items_later"]) < 0.1
-    assert float(found["size_rho_late_short_lag"]) < 0.2 * float(found["size_rho"])
+    assert float(found["size_rho_late_short_lag"]) < 0.2 * float(found["size_rho_pairs"])
     assert float(found["agree_late"]) < float(found["agree_early"])
     assert float(found["smallest_p"]) == pytest.approx(0.05)
 

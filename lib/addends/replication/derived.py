@@ -1,10 +1,9 @@
-"""The tables of the replication: computed from the released files, written, read back, and held against each other."""
+"""The derived tables: computed from the released files, written, read back, and held against each other."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,21 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import DataError, InputError
-from addends.replication import analyses, checks, coefficients, items, released, replays, resamples, results, warped
-from addends.tables import METHODS
+from addends.replication import (
+    coefficients,
+    distances,
+    released,
+    released_analyses,
+    released_tables,
+    replays,
+    report,
+    sentences,
+)
+from addends.replication.released import LAYERS
+from addends.tables import METHODS, write_parquet
 from crossed.threads import one_thread
 
-LAYERS = (0, 1, 2, 3, 4, 5, 6)
+COMMAND = "addends replicate"
 DECIMALS = 4
 EXACT = ("gap", "value")
 """Columns that are written as they are: they hold small numbers."""
@@ -27,7 +36,7 @@ KEYS = {
     "sums": ["level", "target", "by", "run", "layer", "indicator", "metric"],
     "pooled": ["level", "by", "layer", "term", "indicator", "metric"],
     "resamples": coefficients.KEY,
-    "sentences": items.KEY,
+    "sentences": sentences.KEY,
     "distances": ["targets", "by", "layer", "term", "indicator"],
     "agreement": ["layer", "indicator", "term", "until"],
     "standing": [*replays.CLUSTER, "layer", "term"],
@@ -37,18 +46,6 @@ KEYS = {
     "facts": ["name"],
 }
 """The tables, and the columns whose values name one row of each."""
-
-
-def available() -> bool:
-    """Whether ADDENDS_DATA names a folder that holds ``published/``, the released files. Nothing is downloaded.
-
-    Raises
-    ------
-    DataError
-        If ADDENDS_DATA is set and names no folder.
-    """
-    _, may_download = released.folder()
-    return not may_download
 
 
 @one_thread
@@ -65,7 +62,7 @@ def compute(
     Returns
     -------
     dict of DataFrame
-        By name, those of `KEYS`: what `coefficients`, `resamples`, `replays`, `items`, `warped` and `checks` return;
+        By name, those of `KEYS`: what `coefficients`, `replays`, `sentences`, `distances` and `report` return;
         "sums" and "standing" hold both levels, checkpoint and sentence. "facts" are single numbers, one row a name, and
         do not depend on ``layers`` and ``by``, but for the gap of the normalised distances.
 
@@ -83,58 +80,58 @@ def compute(
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # quality() counts stray scores, which are left out here as well
-        quality = results.quality()
-    wanted = results.trajectories()
+        quality = released_tables.quality()
+    wanted = released_tables.trajectories()
     wanted = wanted[wanted["layer"].isin(layers) & wanted["by"].isin(by)]
     above = wanted[wanted["layer"] > 0]
-    as_released = coefficients.as_released(above)
-    correlations, released_distances = analyses.correlations(), analyses.distances()
+    as_released = released.on_released_targets(above)
+    correlations, released_distances = released_analyses.correlations(), released_analyses.distances()
     # Own output for every run, and the references where the released analyses have them.
-    both = above[(above["target"] == "own") | coefficients.is_russian(above["run"])]
+    both = above[(above["target"] == "own") | released.is_russian(above["run"])]
 
-    single = coefficients.single(both, quality, correlations, progress=progress)
-    of_items = _items([layer for layer in layers if layer > 0], by)
-    sentences = items.by_term(of_items, correlations, progress=progress)
-    sums = [
-        coefficients.summed(as_released, quality, correlations, progress=progress).assign(level="checkpoint"),
-        items.summed(of_items, correlations, progress=progress).assign(level="sentence", target="own"),
-    ]
-    sums = pd.concat(sums, ignore_index=True)
-    by_targets = {targets: warped.distances(wanted, targets, progress=progress) for targets in warped.VERSIONS}
-    distances = [warped.compared(found, released_distances, targets) for targets, found in by_targets.items()]
-    replayed = _replayed(both, quality, of_items, correlations, _whole(layers, by), progress)
+    single = coefficients.by_term(both, quality, correlations, progress=progress)
+    items = _items([layer for layer in layers if layer > 0], by)
+    of_items = sentences.by_term(items, correlations, progress=progress)
+    sums = pd.concat(
+        [
+            coefficients.summed(as_released, quality, correlations, progress=progress).assign(level="checkpoint"),
+            sentences.summed(items, correlations, progress=progress).assign(level="sentence", target="own"),
+        ],
+        ignore_index=True,
+    )
+    between = {targets: distances.distances(wanted, targets, progress=progress) for targets in distances.VERSIONS}
+    compared = [distances.compared(found, released_distances, targets) for targets, found in between.items()]
     found = {
         "coefficients": single,
         "sums": sums,
-        "pooled": coefficients.pooled(_in_released_form(single, sentences, sums), correlations),
-        "resamples": resamples.spread(as_released, quality, correlations, progress=progress),
-        "sentences": sentences,
-        "distances": pd.concat(distances, ignore_index=True),
-        "agreement": checks.agreement_over_training(analyses.agreement()),
-        "facts": _facts(by_targets["mixed"], released_distances, correlations),
-    } | replayed
+        "pooled": coefficients.pooled(_in_released_form(single, of_items, sums), correlations),
+        "resamples": coefficients.over_samples(as_released, quality, correlations, progress=progress),
+        "sentences": of_items,
+        "distances": pd.concat(compared, ignore_index=True),
+        "agreement": report.agreement_over_training(released_analyses.agreement()),
+        "facts": _facts(between["mixed"], released_distances, correlations),
+    } | _replayed(both, quality, items, correlations, _whole(layers, by), progress)
     return {name: _in_order(frame, name) for name, frame in found.items()}
 
 
 def write(tables: dict[str, pd.DataFrame], folder: str | os.PathLike) -> Path:
-    """Write the tables as ``folder/<name>.parquet``, atomically: the old file or the new one, never half of one."""
+    """Write the tables as ``folder/<name>.parquet``, atomically: the old file or the new one, never half of one.
+
+    Numbers are rounded to four decimals and written in single precision, but for those of `EXACT` columns, which are
+    not rounded.
+
+    Raises
+    ------
+    InputError, DataError
+        If there is no table of that name; or one has no rows, lacks a column of its key, or holds a key twice.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
         frame = _checked(frame, name, f"The table to be written to {folder}")
         numbers = [column for column in frame.select_dtypes("float") if column not in EXACT]
         narrow = dict.fromkeys([*numbers, *(column for column in EXACT if column in frame)], "float32")
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
-        os.close(handle)
-        try:
-            frame.round(dict.fromkeys(numbers, DECIMALS)).astype(narrow).to_parquet(
-                temporary, index=False, compression="zstd"
-            )
-            os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
-            os.replace(temporary, folder / f"{name}.parquet")
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        rounded = frame.round(dict.fromkeys(numbers, DECIMALS)).astype(narrow)
+        write_parquet(rounded, folder / f"{name}.parquet")
     return folder
 
 
@@ -149,7 +146,7 @@ def read(folder: str | os.PathLike) -> dict[str, pd.DataFrame]:
     found = {}
     for name in KEYS:
         file = Path(folder) / f"{name}.parquet"
-        remedy = "Restore it from version control, or run `python -m addends.replication`."
+        remedy = f"Restore it from version control, or run `{COMMAND}`."
         if not file.is_file():
             raise DataError(f"{file} is missing. {remedy}")
         try:
@@ -186,7 +183,7 @@ def compare(now: dict[str, pd.DataFrame], stored: dict[str, pd.DataFrame]) -> pd
             first = both.loc[odd, key].iloc[0].to_dict()
             raise DataError(
                 f"The stored table {name!r} lacks {odd.sum()} of {len(both)} rows or numbers that are computed now, "
-                f"first {first}. Write it again: `python -m addends.replication`."
+                f"first {first}. Write it again: `{COMMAND}`."
             )
         largest = float(np.nanmax(np.abs(one - two), initial=0))
         rows.append({"table": name, "rows": len(frame), "stored": len(stored[name]), "largest": largest})
@@ -223,11 +220,18 @@ def _whole(layers: Sequence[int], by: Sequence[str]) -> bool:
     return set(LAYERS) - {0} <= set(layers) and set(METHODS) <= set(by)
 
 
-def _replayed(both, quality, of_items, correlations, whole: bool, progress: bool) -> dict[str, pd.DataFrame]:
+def _replayed(
+    both: pd.DataFrame,
+    quality: pd.DataFrame,
+    items: pd.DataFrame,
+    correlations: pd.DataFrame,
+    whole: bool,
+    progress: bool,
+) -> dict[str, pd.DataFrame]:
     """How far the released coefficients are from the exact ones; and the replays, of whole clusters."""
-    as_released = coefficients.as_released(both)
+    as_released = released.on_released_targets(both)
     over_checkpoints = replays.over_checkpoints(as_released, quality, correlations)
-    clusters = itertools.chain(over_checkpoints, replays.over_sentences(of_items, correlations))
+    clusters = itertools.chain(over_checkpoints, replays.over_sentences(items, correlations))
     found = replays.replay(clusters, progress=progress)._asdict() if whole else {"standing": replays.standing(clusters)}
     rest = both.drop(index=as_released.index)
     own = replays.standing(replays.over_checkpoints(rest, quality, correlations))
@@ -237,25 +241,25 @@ def _replayed(both, quality, of_items, correlations, whole: bool, progress: bool
 def _items(layers: Sequence[int], by: Sequence[str]) -> pd.DataFrame:
     """The items with their COMET and their place in the released file."""
     key = ["run", "checkpoint", "sentence"]
-    measured = results.measurements()
+    measured = released_tables.measurements()
     measured = measured[measured["layer"].isin(layers) & measured["by"].isin(by)]
-    for frame in (results.translations()[[*key, "comet"]], results.places()):
+    for frame in (released_tables.translations()[[*key, "comet"]], released_tables.places()):
         measured = measured.merge(frame, on=key, validate="many_to_one")
     return measured
 
 
-def _in_released_form(single: pd.DataFrame, sentences: pd.DataFrame, sums: pd.DataFrame) -> pd.DataFrame:
+def _in_released_form(single: pd.DataFrame, of_items: pd.DataFrame, sums: pd.DataFrame) -> pd.DataFrame:
     """All coefficients as they were released: those over checkpoints with the sign turned, but for the sums."""
-    single = coefficients.as_released(single)
+    single = released.on_released_targets(single)
     frames = [
-        single.assign(level="checkpoint", as_released=-single["rho"]),
-        sentences.assign(level="sentence", as_released=sentences["rho_pairs"]),
-        sums.assign(term=coefficients.ALL_TERMS, as_released=sums["signed"]),
+        single.assign(level="checkpoint", as_released=-single["rho_pairs"]),
+        of_items.assign(level="sentence", as_released=of_items["rho_sentence_pairs"]),
+        sums.assign(term=released.ALL_TERMS, as_released=sums["signed"]),
     ]
     return pd.concat(frames, ignore_index=True)
 
 
-def _facts(mixed: pd.DataFrame, distances: pd.DataFrame, correlations: pd.DataFrame) -> pd.DataFrame:
+def _facts(mixed: pd.DataFrame, released_distances: pd.DataFrame, correlations: pd.DataFrame) -> pd.DataFrame:
     """Single numbers. Two released coefficients are quoted: they are what the text is about."""
     quoted = correlations[
         (correlations["level"] == "checkpoint")
@@ -263,21 +267,21 @@ def _facts(mixed: pd.DataFrame, distances: pd.DataFrame, correlations: pd.DataFr
         & (correlations["by"] == "sublayer")
         & (correlations["layer"] == 6)
     ].set_index(["run", "indicator", "term"])["mean"]
-    agreement = analyses.agreement().query("layer == 6 and indicator == 'cosine' and term == 'S'")
-    agreement = agreement.set_index("checkpoint")["rho"]
+    agreement = released_analyses.agreement().query("layer == 6 and indicator == 'cosine' and term == 'S'")
+    agreement = agreement.set_index("checkpoint")["rho_tokens"]
     scores = pd.read_csv(released.fetch("results/bleu-scores2.csv"))
     facts = {
         "released_importance_S": quoted["rus-eng-s0", "importance", "S"],
-        "released_cosine_I": quoted[coefficients.POOLED, "cosine", "I"],
-        "bleu_gap": checks.bleu_gap(scores),
+        "released_cosine_I": quoted[released.POOLED, "cosine", "I"],
+        "bleu_gap": report.bleu_gap(scores),
         "bleu_scores": len(scores),
-        "stray_scores": len(results.stray_scores()),
+        "stray_scores": len(released_tables.stray_scores()),
         "agreement_10000": agreement[10_000],
         "agreement_last": agreement.iloc[-1],
         "agreement_last_step": agreement.index[-1],
     }
     if (mixed["layer"] == 6).any():
-        facts["normalized_gap"] = warped.normalized_gap(mixed, distances)
+        facts["normalized_gap"] = distances.normalized_gap(mixed, released_distances)
     return pd.DataFrame({"name": list(facts), "value": [float(value) for value in facts.values()]})
 
 

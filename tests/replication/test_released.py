@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,12 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from addends import replication
 from addends import tables as schemas
 from addends.errors import DataError, InputError
-from addends.replication import names, released, results
+from addends.replication import released, released_analyses, released_tables
 
-RUNS = list(names.RUNS)
+RUNS = list(released.RUNS)
 CHECKPOINTS = (1000, 2000, 3000)
 LAYERS = range(3)
 real = pytest.mark.skipif(
@@ -80,7 +80,7 @@ def make_scores(metric):
 
 
 def make_correlations(rng, terms, russian):
-    frame = pd.DataFrame([(layer, func) for func in names.INDICATORS for layer in (1, 2)])
+    frame = pd.DataFrame([(layer, func) for func in released.INDICATOR_NAMES for layer in (1, 2)])
     frame = frame.set_axis(["layer_idx", "func"], axis=1)
     for run in (*russian, "sla", "ine", "mul", "rus_allseeds"):
         for term in ("".join(terms) + "_L1norm", *terms):
@@ -92,7 +92,7 @@ def make_distances(terms, spelled, swap):
     rows = []
     for i, one in enumerate(spelled):
         for j, two in enumerate(spelled[i + 1 :], start=i + 1):
-            for func in names.INDICATORS:
+            for func in released.INDICATOR_NAMES:
                 for term in terms:
                     pair = (two, one) if swap else (one, two)
                     rows.append((*pair, func, term, None, *(100 * i + 10 * j + layer for layer in range(1, 7))))
@@ -107,8 +107,8 @@ def make_released():
     short = [run.removeprefix("rus-eng-").removesuffix("-eng") for run in RUNS]
     counted = ["rus-eng s1", "rus-eng s2", "rus-eng s3", *RUNS[3:]]
     frames["results/DTWdistances-res-gen_multilingual.csv"] = make_distances("ISTFC", counted, swap=True)
-    for method, by in names.METHODS.items():
-        terms = names.TERMS[by]
+    for method, by in released.METHOD_NAMES.items():
+        terms = released.TERMS[by]
         middle, dot = {"sublayer": ("", ""), "token": ("-oh-schuler", ".oh-schuler")}[by]
         for run in RUNS:
             for target in ("gen", "no-gen"):
@@ -163,7 +163,7 @@ def test_made_up_files_have_the_released_names(made_up):
 
 @pytest.mark.filterwarnings("ignore:Left out")
 def test_every_table_is_valid_with_unique_keys_and_known_runs(data):
-    for name, frame in replication.tables().items():
+    for name, frame in released_tables.tables().items():
         pd.testing.assert_frame_equal(schemas.validate(frame, name), frame)
         assert len(frame) > 0
         assert not frame.duplicated(schemas.key(name)).any()
@@ -173,14 +173,14 @@ def test_every_table_is_valid_with_unique_keys_and_known_runs(data):
 
 @pytest.mark.parametrize("table", ["measurements", "trajectories"])
 def test_importance_sums_to_one_over_terms(data, table):
-    frame = getattr(replication, table)()
+    frame = getattr(released_tables, table)()
     key = [name for name in schemas.key(table) if name != "term"]
     np.testing.assert_allclose(frame.groupby(key)["importance"].sum(), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("table", ["measurements", "trajectories"])
 def test_the_cosine_is_missing_exactly_where_the_vector_is_zero(data, table):
-    frame = getattr(replication, table)()
+    frame = getattr(released_tables, table)()
     zero = frame["norm_ratio"] == 0
     assert zero.any()
     assert (frame["cosine"].isna() == zero).all()
@@ -188,54 +188,54 @@ def test_the_cosine_is_missing_exactly_where_the_vector_is_zero(data, table):
 
 
 def test_trajectories_hold_the_cells_of_the_files(data):
-    frame = replication.trajectories().set_index(schemas.key("trajectories"))
+    frame = released_tables.trajectories().set_index(schemas.key("trajectories"))
     assert len(frame) == len(RUNS) * len(CHECKPOINTS) * 2 * len(LAYERS) * (5 + 3)
     file = pd.read_csv(data / "results/decomps-oh-schuler/no-gen/res-oh-schuler-no-gen.rus-eng-s1.csv")
     wide = file[(file["layer_idx"] == 2) & (file["checkpoint"] == 2000)].set_index("func")
     cell = frame.loc[("rus-eng-s1", 2000, "reference", 2, "token", "T")]
-    for func, indicator in names.INDICATORS.items():
+    for func, indicator in released.INDICATOR_NAMES.items():
         assert cell[indicator] == pytest.approx(wide.loc[func, "mean T"], rel=1e-6)
 
 
 def test_standard_deviations_come_in_the_same_cells(data):
-    mean, std = replication.trajectories(), replication.trajectories("std")
+    mean, std = released_tables.trajectories(), released_tables.trajectories("std")
     key = schemas.key("trajectories")
     pd.testing.assert_frame_equal(mean[key], std[key])
     assert (std["importance"] == 0.125).all()
     assert (std["cosine"].isna() == mean["cosine"].isna()).all()
     with pytest.raises(InputError, match="'median' is not one of"):
-        replication.trajectories("median")
+        released_tables.trajectories("median")
 
 
 def test_stray_scores_are_left_out_loudly_and_returned_on_request(data):
     with pytest.warns(UserWarning, match="Left out 4 released scores .*2 chrf of rus-eng-s0, 2 comet of rus-eng-s0"):
-        quality = replication.quality()
-    stray = replication.stray_scores()
+        quality = released_tables.quality()
+    stray = released_tables.stray_scores()
     assert len(quality) == len(RUNS) * len(CHECKPOINTS) * 3
     assert len(quality) + len(stray) == sum(len(make_scores(metric)) for metric in schemas.METRICS)
     assert sorted(stray["checkpoint"].unique()) == [4000, 9000]
-    assert (replication.runs()["steps"] == 3000).all()
+    assert (released_tables.runs()["steps"] == 3000).all()
 
 
 @pytest.mark.filterwarnings("ignore:Left out")
 def test_bleu_and_chrf_are_in_points(data):
-    scores = replication.quality().groupby("metric")["score"].unique()
+    scores = released_tables.quality().groupby("metric")["score"].unique()
     assert scores["bleu"] == pytest.approx([25.0])
     assert scores["chrf"] == pytest.approx([50.5])
     assert scores["comet"] == pytest.approx([0.75])
 
 
 def test_sentences_are_ids_of_their_sources(data):
-    sentences, items = replication.sentences(), replication.measurements()
+    sentences, items = released_tables.sentences(), released_tables.measurements()
     shared = hashlib.sha256("Общее.".encode()).hexdigest()[:12]
     assert len(sentences) == 1 + len(RUNS)
     assert items.groupby("sentence")["run"].nunique()[shared] == len(RUNS)
     assert sentences["sentence"].str.fullmatch("[0-9a-f]{12}").all()
-    assert set(items["sentence"]) == set(replication.translations()["sentence"]) == set(sentences["sentence"])
+    assert set(items["sentence"]) == set(released_tables.translations()["sentence"]) == set(sentences["sentence"])
 
 
 def test_places_are_those_of_the_files_and_not_of_the_tables(data):
-    places, items = replication.places(), replication.measurements()
+    places, items = released_tables.places(), released_tables.measurements()
     key = ["run", "checkpoint", "sentence"]
     assert not places.duplicated(key).any()
     assert len(places.merge(items[key].drop_duplicates(), on=key)) == len(places) == 6 * 4
@@ -251,14 +251,14 @@ def test_places_are_those_of_the_files_and_not_of_the_tables(data):
 
 
 def test_files_of_the_two_methods_in_different_order_are_refused(data, monkeypatch):
-    whole = results._sentence_level
-    monkeypatch.setattr(results, "_sentence_level", lambda by: whole(by).iloc[:: 1 if by == "token" else -1])
+    whole = released_tables._sentence_level
+    monkeypatch.setattr(released_tables, "_sentence_level", lambda by: whole(by).iloc[:: 1 if by == "token" else -1])
     with pytest.raises(DataError, match="same items in the same order"):
-        replication.places()
+        released_tables.places()
 
 
 def test_correlations_hold_the_cells_of_the_files(data):
-    frame = replication.correlations().set_index(["level", "metric", "by", "run", "layer", "indicator", "term"])
+    frame = released_analyses.correlations().set_index(["level", "metric", "by", "run", "layer", "indicator", "term"])
     file = pd.read_csv(data / "results/sentence-level/Spearmancorrelations-comet_oh-schuler-exp2.csv")
     row = file[(file["layer_idx"] == 2) & (file["func"] == "spim")].iloc[0]
     for run, column in {"rus-eng-s1": "S rus _s1", "rus-eng": "S rus_allseeds"}.items():
@@ -270,7 +270,7 @@ def test_correlations_hold_the_cells_of_the_files(data):
 
 
 def test_distances_of_all_files_agree_on_the_names_of_pairs(data):
-    frame = replication.distances()
+    frame = released_analyses.distances()
     assert set(zip(frame["run"], frame["other"], strict=True)) == {
         (a, b) for i, a in enumerate(RUNS) for b in RUNS[i + 1 :]
     }
@@ -281,21 +281,48 @@ def test_distances_of_all_files_agree_on_the_names_of_pairs(data):
 
 
 def test_agreement_names_its_two_runs(data):
-    frame = replication.agreement()
+    frame = released_analyses.agreement()
     assert (frame[["run", "other"]].drop_duplicates().to_numpy() == [["rus-eng-s1", "rus-eng-s2"]]).all()
-    np.testing.assert_allclose(frame["rho"], frame["layer"] / 10)
+    np.testing.assert_allclose(frame["rho_tokens"], frame["layer"] / 10)
 
 
 def test_every_spelling_of_a_run_leads_to_it_and_others_are_refused():
-    for run, others in names.RUNS.items():
-        assert {names.run_of(spelling) for spelling in (run, *others)} == {run}
+    for run, others in released.RUNS.items():
+        assert {released.run_of(spelling) for spelling in (run, *others)} == {run}
     with pytest.raises(DataError, match="'rus-eng_s7' is no known spelling"):
-        names.run_of("rus-eng_s7")
+        released.run_of("rus-eng_s7")
 
 
-def test_reading_needs_neither_torch_nor_transformers():
-    code = "import sys, addends.replication; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_room_needs_no_torch_and_its_extra_only_where_it_is_used(tmp_path):
+    """Stored tables are read, and the page on them is made, where nothing of the extra is installed."""
+    program = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "dtaidistance", "pooch"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from addends import replication
+from addends.replication import distances, released
+from tests.replication import miniature
+assert not replication.available()
+assert len(replication.closeness(replication.read("data/published_results"))) == 10
+for use in (lambda: released.fetch("a"), lambda: distances.distances(miniature.trajectories(), "own")):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+"""
+    root = Path(__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != "ADDENDS_DATA"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    install = "which is not installed. Install it with pip install 'addends[replication]'."
+    assert found.stdout.splitlines() == [
+        f"Reading the released files needs pooch, {install}",
+        f"Dynamic time warping needs dtaidistance, {install}",
+    ]
 
 
 # ---- Files: missing, altered, downloaded -------------------------------------------------------------------------
@@ -316,14 +343,14 @@ def one_file(tmp_path, monkeypatch):
 
 
 def test_an_intact_file_is_returned(one_file):
-    assert replication.fetch(BLEU) == one_file[0]
+    assert released.fetch(BLEU) == one_file[0]
 
 
 def test_a_missing_file_is_named_with_its_checksum_and_remedy(one_file):
     path, pin = one_file
     path.unlink()
     with pytest.raises(DataError) as caught:
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     for part in (str(path), pin.sha256, "12 bytes", "no file", "Restore it", released.COMMIT, "unset ADDENDS_DATA"):
         assert part in str(caught.value)
 
@@ -333,7 +360,7 @@ def test_an_altered_file_is_refused_with_both_checksums_and_left_alone(one_file,
     path, pin = one_file
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     found = hashlib.sha256(content).hexdigest()
     for part in (str(path), pin.sha256, found, f"{len(content)} bytes", "Restore it", "unset ADDENDS_DATA"):
         assert part in str(caught.value)
@@ -346,15 +373,15 @@ def test_a_table_of_an_altered_file_is_refused(data, tmp_path, monkeypatch):
     copy.write_text((data / BLEU).read_text().replace("0.25", "0.26"))
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"bleu-scores2\.csv is not the released file"):
-        replication.runs()
+        released_tables.runs()
 
 
 def test_an_unknown_name_and_a_wrong_folder_are_refused(one_file, monkeypatch):
     with pytest.raises(InputError, match=r"name='bleu' is none of the 1 released files"):
-        replication.fetch("bleu")
+        released.fetch("bleu")
     monkeypatch.setenv("ADDENDS_DATA", "/no/such/folder")
     with pytest.raises(DataError, match="ADDENDS_DATA='/no/such/folder' is no folder"):
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -390,12 +417,12 @@ def cached(tmp_path):
 
 def test_a_file_is_downloaded_once_from_the_first_place_that_has_it(server, tmp_path):
     running, _, _ = server
-    path = replication.fetch(BLEU)
+    path = released.fetch(BLEU)
     assert path.read_text() == "as released\n"
     assert cached(tmp_path) == [path]
     assert {request.split("/")[1] for request in running.requested} >= {"second"}
     running.requested.clear()
-    assert replication.fetch(BLEU) == path
+    assert released.fetch(BLEU) == path
     assert running.requested == []
 
 
@@ -414,45 +441,45 @@ def test_a_place_that_gives_another_file_is_passed_over_or_refused(server, tmp_p
         first = tmp_path / "site" / "first" / BLEU
         first.parent.mkdir(parents=True)
         first.write_text("of another time\n")
-        assert replication.fetch(BLEU).read_text() == "as released\n"
+        assert released.fetch(BLEU).read_text() == "as released\n"
         return
     site.write_text("a later state\n")
     with pytest.raises(DataError, match=f"could not be downloaded(?s:.)*{pin.sha256}"):
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     assert cached(tmp_path) == []
 
 
 def test_a_folder_without_published_does_not_stand_in_the_way_of_a_download(server, tmp_path, monkeypatch):
     (tmp_path / "corpora_only" / "corpora").mkdir(parents=True)
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path / "corpora_only"))
-    assert replication.fetch(BLEU).read_text() == "as released\n"
+    assert released.fetch(BLEU).read_text() == "as released\n"
 
 
 def test_a_download_with_another_checksum_is_refused_and_not_kept(server, tmp_path):
     _, site, pin = server
     site.write_text("something else\n")
     with pytest.raises(DataError) as caught:
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     for part in (BLEU, pin.sha256, hashlib.sha256(b"something else\n").hexdigest(), "set ADDENDS_DATA"):
         assert part in str(caught.value)
     assert cached(tmp_path) == []
 
 
 def test_an_altered_file_in_the_cache_is_not_overwritten(server):
-    path = replication.fetch(BLEU)
+    path = released.fetch(BLEU)
     path.write_text("my own notes\n")
     with pytest.raises(DataError, match="Delete it; the next call downloads it again"):
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     assert path.read_text() == "my own notes\n"
     path.unlink()
-    assert replication.fetch(BLEU).read_text() == "as released\n"
+    assert released.fetch(BLEU).read_text() == "as released\n"
 
 
 def test_without_a_network_the_error_says_what_to_do(server, tmp_path, monkeypatch):
     running, _, _ = server
     monkeypatch.setattr(released, "BASE_URLS", (f"http://127.0.0.1:{running.server_port}/first/",))
     with pytest.raises(DataError, match=r"(?s)could not be downloaded.*404.*Check the network.*set ADDENDS_DATA"):
-        replication.fetch(BLEU)
+        released.fetch(BLEU)
     assert cached(tmp_path) == []
 
 
@@ -460,25 +487,24 @@ def test_without_a_network_the_error_says_what_to_do(server, tmp_path, monkeypat
 
 
 def test_the_pins_are_well_formed():
-    files = replication.files()
-    assert len(files) == 53
-    assert files["name"].is_unique
-    assert files["sha256"].is_unique
-    assert files["sha256"].str.fullmatch("[0-9a-f]{64}").all()
-    assert (files["bytes"] > 0).all()
+    pins = released.pins()
+    lines = Path(released.__file__).with_name("checksums.txt").read_text(encoding="utf-8").splitlines()
+    assert len(pins) == 53 == sum(not line.startswith("#") for line in lines if line)  # no name occurs twice
+    assert len({pin.sha256 for pin in pins.values()}) == 53
+    assert all(re.fullmatch("[0-9a-f]{64}", pin.sha256) and pin.size > 0 for pin in pins.values())
     assert all(url.startswith("https://") and url.endswith("/") for url in released.BASE_URLS)
 
 
 @pytest.fixture(scope="module")
 def trajectories():
-    return replication.trajectories()
+    return released_tables.trajectories()
 
 
 @pytest.fixture(scope="module")
 def quality():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return replication.quality()
+        return released_tables.quality()
 
 
 def rank_correlation(one, two):
@@ -487,13 +513,13 @@ def rank_correlation(one, two):
 
 @real
 def test_every_released_file_has_its_pinned_checksum():
-    for name in replication.files()["name"]:
-        replication.fetch(name)
+    for name in released.pins():
+        released.fetch(name)
 
 
 @real
 def test_counts_of_the_released_tables(trajectories, quality):
-    steps = replication.runs().set_index("run")["steps"]
+    steps = released_tables.runs().set_index("run")["steps"]
     last = dict(zip(RUNS, (585_000, 595_000, 605_000, 639_000, 604_000, 590_000), strict=True))
     assert steps.to_dict() == last
     checkpoints = sum(last.values()) // 1000
@@ -501,7 +527,7 @@ def test_counts_of_the_released_tables(trajectories, quality):
     assert len(quality) == checkpoints * 3
     missing = quality[quality["score"].isna()]
     assert missing[["run", "checkpoint", "metric"]].to_numpy().tolist() == [["rus-eng-s0", 489_000, "chrf"]]
-    stray = replication.stray_scores()
+    stray = released_tables.stray_scores()
     assert stray["metric"].value_counts().to_dict() == {"chrf": 22, "comet": 22}
     assert set(stray["run"]) == {"rus-eng-s0"}
     first = quality.query("run == 'rus-eng-s0' and metric == 'comet' and checkpoint == 1000")["score"].item()
@@ -519,10 +545,16 @@ def test_released_importance_sums_to_one_and_zero_vectors_have_no_cosine(traject
 
 @real
 def test_released_sentence_level_items():
-    items, scores, sentences = replication.measurements(), replication.translations(), replication.sentences()
+    items, scores, sentences = (
+        released_tables.measurements(),
+        released_tables.translations(),
+        released_tables.sentences(),
+    )
     assert len(items) == 6 * 400 * 7 * (5 + 3)
     assert (scores.groupby("run").size() == 400).all()
-    assert (replication.places().groupby("run")["place"].agg(sorted).map(lambda place: place == [*range(400)])).all()
+    assert (
+        released_tables.places().groupby("run")["place"].agg(sorted).map(lambda place: place == [*range(400)])
+    ).all()
     assert (scores.groupby("run")["checkpoint"].nunique() == 10).all()
     assert scores["comet"].notna().all()
     assert len(sentences) == scores["sentence"].nunique() == 2242
@@ -554,7 +586,7 @@ def test_signs_of_the_released_correlations_are_reversed(trajectories, quality, 
     values = series.to_numpy()[::2], bleu.to_numpy()[::2]
     differences = [pd.Series(value[later] - value[earlier]) for value in values]
     assert rank_correlation(*differences) == pytest.approx(true, abs=0.02)
-    row = replication.correlations().query(
+    row = released_analyses.correlations().query(
         "level == 'checkpoint' and metric == 'bleu' and by == 'sublayer' and run == 'rus-eng-s0' "
         "and layer == 6 and indicator == @indicator and term == @term"
     )
@@ -565,10 +597,10 @@ def test_signs_of_the_released_correlations_are_reversed(trajectories, quality, 
 @pytest.mark.parametrize(("by", "first"), [("sublayer", "I"), ("token", "S")])
 @pytest.mark.parametrize("level", ["checkpoint", "sentence"])
 def test_pooled_correlations_of_the_first_term_average_the_sum_over_terms_in(by, first, level):
-    frame = replication.correlations().query("level == @level and by == @by")
+    frame = released_analyses.correlations().query("level == @level and by == @by")
     means = frame.pivot_table("mean", ["metric", "layer", "indicator"], ["term", "run"])
     russian = RUNS[:3]
-    for term in names.TERMS[by]:
+    for term in released.TERMS[by]:
         columns = [(term, run) for run in russian] + [("L1", run) for run in russian if term == first]
         np.testing.assert_allclose(means[columns].mean(axis=1), means[term, "rus-eng"], atol=1e-9)
     if (level, by) == ("checkpoint", "sublayer"):
@@ -579,8 +611,8 @@ def test_pooled_correlations_of_the_first_term_average_the_sum_over_terms_in(by,
 
 @real
 def test_agreement_of_two_seeds_falls_with_training():
-    frame = replication.agreement().query("layer == 6 and indicator == 'cosine' and term == 'S'")
-    rho = frame.set_index("checkpoint")["rho"]
+    frame = released_analyses.agreement().query("layer == 6 and indicator == 'cosine' and term == 'S'")
+    rho = frame.set_index("checkpoint")["rho_tokens"]
     assert rho[10_000] == pytest.approx(0.85, abs=0.005)
     assert rho[595_000] == pytest.approx(0.39, abs=0.005)
     assert rho.index.max() == 595_000
@@ -588,7 +620,7 @@ def test_agreement_of_two_seeds_falls_with_training():
 
 @real
 def test_released_distances_are_those_of_fifteen_pairs():
-    frame = replication.distances()
+    frame = released_analyses.distances()
     assert len(frame.drop_duplicates(["run", "other"])) == 15
     assert len(frame) == (3 * 300 + 2 * 180) * 7
     rest = frame[frame["layer"] > 0]

@@ -6,12 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from addends import replication
 from addends.errors import DataError, InputError
-from addends.replication import __main__ as command
-from addends.replication import closeness, coefficients, stored
-from addends.statistics import replication
+from addends.replication import coefficients, derived
 
-FOLDER = Path(__file__).parents[3] / "data" / "published_results"
+FOLDER = Path(__file__).parents[2] / "data" / "published_results"
 MOST_BYTES = 500_000
 real = pytest.mark.skipif(
     not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
@@ -28,7 +27,7 @@ def kept():
 def small():
     """Every table with two rows."""
     found = {}
-    for name, key in stored.KEYS.items():
+    for name, key in derived.KEYS.items():
         rows = {column: ["a", "b"] for column in key if column not in ("layer", "until")}
         rows |= {column: [1, 2] for column in key if column in ("layer", "until")}
         found[name] = pd.DataFrame(rows | {"value": [0.25, None], "rho": [0.12345678, -1.0], "fits": [True, False]})
@@ -37,7 +36,7 @@ def small():
 
 def test_every_released_coefficient_and_distance_is_derived(kept):
     """Counts of the released files: 6 layers, 4 indicators, 3 metrics at one level and 1 at the other."""
-    close = closeness.closeness(kept).set_index("result")
+    close = replication.closeness(kept).set_index("result")
     counts = close["numbers"].to_dict()
     assert counts["checkpoints: single terms"] == 6 * 6 * 4 * 3 * (5 + 3)
     assert counts["checkpoints: sum over terms"] == 6 * 6 * 4 * 3 * 2
@@ -64,13 +63,13 @@ def test_the_released_coefficients_are_as_far_off_as_in_replays_and_on_another_t
     assert totals.index.tolist() == ["Russian runs, references", "other runs, own output", "sentences"]
     assert (totals["outside"] <= totals["upper"]).all()
     assert (totals[["p", "unlikely_p"]] > 0.05).all(axis=None)
-    outside = kept["standing"]["t"].abs().gt(coefficients.LIMIT).groupby(kept["standing"]["set"]).agg(["sum", "mean"])
+    outside = kept["standing"]["t"].abs().gt(replication.T_LIMIT).groupby(kept["standing"]["set"]).agg(["sum", "mean"])
     for name, row in totals.iterrows():
         assert outside.loc[name, "sum"] == row["outside"]
     own = outside.loc["Russian runs, own output"]
     assert own["sum"] > 1.5 * totals.loc["Russian runs, references", "upper"]  # of as many cells
-    as_stored = kept["standing"].query("level == 'checkpoint' and term != 'L1'")["t_as_stored"]
-    assert as_stored.abs().gt(coefficients.LIMIT).mean() > 0.9
+    as_stored = kept["standing"].query("level == 'checkpoint' and term != 'L1'")["t_as_released"]
+    assert as_stored.abs().gt(replication.T_LIMIT).mean() > 0.9
 
 
 def test_where_a_distance_was_released_it_is_defined_and_vice_versa(kept):
@@ -88,18 +87,18 @@ def test_where_a_distance_was_released_it_is_defined_and_vice_versa(kept):
 
 def test_the_defects_have_the_size_that_the_page_says(kept):
     facts = kept["facts"].set_index("name")["value"]
-    single = kept["coefficients"].set_index(coefficients.KEY)["rho"]
+    single = kept["coefficients"].set_index(coefficients.KEY)["rho_pairs"]
     example = ("sublayer", "rus-eng-s0", 6, "S", "importance", "bleu")
     assert facts["released_importance_S"] == pytest.approx(0.704, abs=1e-3)
     assert single["own", *example] == pytest.approx(-0.715, abs=1e-3)
-    pooled = kept["pooled"].set_index(stored.KEYS["pooled"]).loc["checkpoint", "sublayer", 6, "I", "cosine", "bleu"]
+    pooled = kept["pooled"].set_index(derived.KEYS["pooled"]).loc["checkpoint", "sublayer", 6, "I", "cosine", "bleu"]
     assert facts["released_cosine_I"] == pytest.approx(0.451, abs=1e-3)
     assert pooled["as_pooled"] == pytest.approx(0.449, abs=1e-3)
     assert pooled["alone"] == pytest.approx(0.329, abs=1e-3)
     own = kept["coefficients"].query("target == 'own' and by == 'sublayer' and layer == 6 and term == 'T'")
     own = own.query("indicator == 'norm_ratio' and metric == 'bleu'").set_index("run")
     runs = ["rus-eng-s0", "rus-eng-s1", "rus-eng-s2", "sla-eng", "ine-eng", "mul-eng"]
-    assert own.loc[runs, "rho"].tolist() == pytest.approx([0.741, 0.798, 0.748, 0.654, 0.750, 0.474], abs=1e-3)
+    assert own.loc[runs, "rho_pairs"].tolist() == pytest.approx([0.741, 0.798, 0.748, 0.654, 0.750, 0.474], abs=1e-3)
     late = [0.187, 0.144, 0.217, 0.118, -0.101, -0.168]
     assert own.loc[runs, "rho_late_short_lag"].tolist() == pytest.approx(late, abs=1e-3)
     items = kept["sentences"].query("by == 'sublayer' and layer == 6 and term == 'S' and indicator == 'importance'")
@@ -114,7 +113,7 @@ def test_the_defects_have_the_size_that_the_page_says(kept):
 
 def test_stored_tables_are_small_and_hold_no_released_column(kept):
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < MOST_BYTES
-    assert sorted(file.stem for file in FOLDER.iterdir()) == sorted(stored.KEYS)
+    assert sorted(file.stem for file in FOLDER.iterdir()) == sorted(derived.KEYS)
     for frame in kept.values():
         assert {"mean", "std", "score", "comet", "pvalue"}.isdisjoint(frame.columns)
 
@@ -135,7 +134,7 @@ def test_what_was_computed_takes_the_place_of_what_is_stored(small):
     for name, frame in found.items():
         assert len(frame) == 2
         assert sorted(frame["rho"]) == [-1.0, 0.5]
-        assert list(frame.columns[: len(stored.KEYS[name])]) == stored.KEYS[name]
+        assert list(frame.columns[: len(derived.KEYS[name])]) == derived.KEYS[name]
     assert replication.overlay({}, small) == small
     compared = replication.compare(now, small).set_index("table")
     assert compared.loc["pooled", ["rows", "stored"]].tolist() == [1, 2]
@@ -144,7 +143,7 @@ def test_what_was_computed_takes_the_place_of_what_is_stored(small):
 
 def test_a_row_or_number_that_is_not_stored_is_named(small):
     lacking = small | {"pooled": small["pooled"].iloc[:1]}
-    with pytest.raises(DataError, match=r"'pooled' lacks 1 of 2 rows .* 'by': 'b'.*python -m addends.statistics"):
+    with pytest.raises(DataError, match=r"'pooled' lacks 1 of 2 rows .* 'by': 'b'.*addends replicate"):
         replication.compare(small, lacking)
     missing = small | {"facts": small["facts"].assign(rho=[None, -1.0]).astype({"rho": float})}
     with pytest.raises(DataError, match="'facts' lacks 1 of 2 rows or numbers"):
@@ -187,20 +186,10 @@ def test_available_says_whether_the_user_has_the_files(tmp_path, monkeypatch):
         replication.available()
 
 
-def test_the_command_writes_what_is_computed(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "compute", lambda progress: small)
-    command.main(["--output", str(tmp_path / "tables")])
-    assert "pooled.parquet: 2 rows" in capsys.readouterr().out
-    assert replication.compare(small, replication.read(tmp_path / "tables"))["largest"].max() <= 5e-5
-
-
-def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_none_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(SystemExit) as caught:
-        command.main(["--output", str(tmp_path / "tables")])
-    assert caught.value.code == 1
-    assert "python -m addends.replication: ADDENDS_DATA=" in capsys.readouterr().err
-    assert not (tmp_path / "tables").exists()
+    with pytest.raises(DataError, match="ADDENDS_DATA="):
+        replication.compute(progress=True)
 
 
 @real
@@ -208,5 +197,5 @@ def test_what_is_computed_is_what_is_stored(kept):
     """One layer and one method; the command computes all of them."""
     now = replication.compute([0, 6], ["token"])
     compared = replication.compare(now, kept).set_index("table")
-    assert set(compared.index) == set(stored.KEYS) - {"clusters", "totals", "quantiles"}  # of all layers
+    assert set(compared.index) == set(derived.KEYS) - {"clusters", "totals", "quantiles"}  # of all layers
     assert compared["largest"].max() < 1e-3

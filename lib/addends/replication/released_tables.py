@@ -1,4 +1,9 @@
-"""The released measurements as this project's six tables."""
+"""The released measurements as tables of this project: six that are valid under its schemas, and two besides.
+
+With :func:`tables`, written by `addends.tables.write`, the pages that take a folder of tables can read the release.
+Names are mapped as `addends.replication.released` says, and values are not changed unless a function's docstring says
+so. No key occurs twice in any of the files.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,9 @@ import warnings
 import pandas as pd
 
 from addends import tables as schemas
-from addends.errors import DataError, InputError
-from addends.replication.names import INDICATORS, RUNS, TERMS, run_of
-from addends.replication.released import fetch
+from addends.checks import check_choice
+from addends.errors import DataError
+from addends.replication.released import INDICATOR_NAMES, RUNS, TERMS, fetch, run_of
 
 # By (method, target): the folder and the beginning of the files' names.
 _TRAJECTORIES = {
@@ -55,7 +60,7 @@ def quality() -> pd.DataFrame:
         listed = ", ".join(f"{number} {metric} of {run}" for (run, metric), number in counts.items())
         warnings.warn(
             f"Left out {len(stray)} released scores past the last checkpoint of their run ({listed}); "
-            "published.stray_scores() returns them.",
+            "released_tables.stray_scores() returns them.",
             stacklevel=2,
         )
     return _valid(scores.assign(set="held_out"), "quality")
@@ -87,13 +92,12 @@ def trajectories(statistic: str = "mean") -> pd.DataFrame:
     InputError
         If ``statistic`` is neither.
     """
-    if statistic not in ("mean", "std"):
-        raise InputError(f"statistic={statistic!r} is not one of ('mean', 'std').")
+    check_choice(statistic, "statistic", ("mean", "std"), "trajectories")
     frames = []
     for (by, target), (folder, stem) in _TRAJECTORIES.items():
         for run in RUNS:
             wide = pd.read_csv(fetch(f"results/{folder}/{stem}.{run}.csv"))
-            wide["func"] = wide["func"].map(INDICATORS)
+            wide["func"] = wide["func"].map(INDICATOR_NAMES)
             wide = wide.set_index(["checkpoint", "layer_idx", "func"])
             zero = _by_term(wide, "mean ", by)["norm_ratio"] == 0
             frame = _by_term(wide, f"{statistic} ", by)
@@ -142,7 +146,7 @@ def places() -> pd.DataFrame:
     """The place of every item of ``measurements`` in the released file of its run, counted from 0.
 
     Columns: run, checkpoint, sentence, place. The order has no meaning, but a released analysis depends on it
-    (`addends.replication.items.summed`). The files of both methods have the same.
+    (`addends.replication.sentences.summed`). The files of both methods have the same.
     """
     key = ["run", "checkpoint", "sentence"]
     orders = [_sentence_level(by).rename(columns={"ckpt": "checkpoint"})[key].drop_duplicates() for by in TERMS]
@@ -194,7 +198,7 @@ def _sentence_level(by: str) -> pd.DataFrame:
         raise DataError("Two source texts of the sentence-level files have the same id; the ids need more digits.")
     frame["sentence"] = frame["src"].map(ids)
     frame["run"] = frame["seed"].map(run_of)
-    frame["func"] = frame["func"].map(INDICATORS)
+    frame["func"] = frame["func"].map(INDICATOR_NAMES)
     return frame.drop(columns=["src", "tgt", "hyp", "seed"])
 
 

@@ -1,4 +1,4 @@
-"""Correlations of changes over all pairs of checkpoints, their bootstrap, and their spread over runs."""
+"""Correlations of changes over all pairs of checkpoints, and detrended."""
 
 import os
 import time
@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.replication.pairs import COEFFICIENTS, over_pairs
-from addends.statistics.correlation import over_checkpoints
+from addends.replication import released_analyses, released_tables
+from addends.replication.checkpoint_pairs import COEFFICIENTS, correlate_pairs
+from addends.statistics import correlate_checkpoints
 
 LAGS = {"longest_lag": 3000, "burn_in": 10_000}
 real = pytest.mark.skipif(
@@ -37,7 +38,7 @@ def walks():
 
 
 def correlate(data, quality, **arguments):
-    return over_pairs(data, quality, "importance", **(LAGS | arguments))
+    return correlate_pairs(data, quality, "importance", **(LAGS | arguments))
 
 
 def brute_force(t, x, q, keep):
@@ -66,7 +67,7 @@ def test_agrees_with_the_definition_pair_by_pair(walks):
         t, x = data.loc[data["run"] == run, ["checkpoint", "importance"]].to_numpy().T
         q = quality.loc[quality["run"] == run, "score"].to_numpy()
         kept = {
-            "rho": lambda i, j, s, e: True,
+            "rho_pairs": lambda i, j, s, e: True,
             "rho_late": lambda i, j, s, e: s >= 10_000,
             "rho_short_lag": lambda i, j, s, e: e - s <= 3000,
             "rho_late_short_lag": lambda i, j, s, e: s >= 10_000 and e - s <= 3000,
@@ -75,20 +76,20 @@ def test_agrees_with_the_definition_pair_by_pair(walks):
         for name, keep in kept.items():
             rho, dx, dq, dt = brute_force(t, x, q, keep)
             assert found.loc[run, name] == pytest.approx(rho, abs=1e-12)
-            column = name.replace("rho", "pairs")
+            column = {"rho_pairs": "pairs"}.get(name, name.replace("rho", "pairs"))
             if column in found:
                 assert found.loc[run, column] == len(dx)
         # A partial correlation is the correlation of what regression on the third variable leaves.
-        _, dx, dq, dt = brute_force(t, x, q, kept["rho"])
+        _, dx, dq, dt = brute_force(t, x, q, kept["rho_pairs"])
         ranks = stats.rankdata(dt)
         left = [stats.rankdata(d) - np.polyval(np.polyfit(ranks, stats.rankdata(d), 1), ranks) for d in (dx, dq)]
-        assert found.loc[run, "rho_partial"] == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-9)
+        assert found.loc[run, "rho_given_lag"] == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-9)
 
 
-def test_neighbours_are_the_first_differences_of_over_checkpoints(walks):
+def test_neighbours_are_the_first_differences_of_correlate_checkpoints(walks):
     data, quality = walks
     joined = data.merge(quality, on=["run", "checkpoint"])
-    expected = over_checkpoints(joined, "importance", "score")["rho_differences"]
+    expected = correlate_checkpoints(joined, "importance", "score")["rho_differences"]
     np.testing.assert_allclose(correlate(data, quality)["rho_differences"], expected)
     # one step of the grid at most is the same set of pairs
     np.testing.assert_allclose(correlate(data, quality, longest_lag=1000)["rho_short_lag"], expected)
@@ -97,7 +98,7 @@ def test_neighbours_are_the_first_differences_of_over_checkpoints(walks):
 def test_a_lag_longer_than_the_training_and_no_burn_in_keep_all_pairs(walks):
     found = correlate(*walks, longest_lag=1e9, burn_in=0)
     for name in ("rho_late", "rho_short_lag", "rho_late_short_lag"):
-        np.testing.assert_array_equal(found[name], found["rho"])
+        np.testing.assert_array_equal(found[name], found["rho_pairs"])
 
 
 def test_order_of_rows_units_and_standardising_change_nothing_but_the_published_sign_does(walks):
@@ -115,15 +116,15 @@ def test_two_curves_that_only_grow_agree_over_distant_pairs_alone():
     generator = np.random.default_rng(0)
     growth = np.linspace(0, 10, 200)
     found = correlate(*tables(*(growth + generator.normal(0, 0.3, (2, 200))))).iloc[0]
-    assert found["rho"] > 0.9
+    assert found["rho_pairs"] > 0.9
     assert abs(found["rho_short_lag"]) < 0.2
     assert abs(found["rho_differences"]) < 0.2
-    assert abs(found["rho_partial"]) < 0.2
+    assert abs(found["rho_given_lag"]) < 0.2
 
 
 def test_samples_of_pairs_scatter_around_the_exact_coefficient(walks):
     data, quality = (frame[frame["run"] == "a"] for frame in walks)
-    exact = correlate(data, quality)["rho"].item()
+    exact = correlate(data, quality)["rho_pairs"].item()
     i, j = np.triu_indices(30, 1)
     x, q = data["importance"].to_numpy(), quality["score"].to_numpy()
     generator = np.random.default_rng(1)
@@ -142,10 +143,10 @@ def test_equal_changes_of_rounded_scores_tie(dtype):
     data, quality = tables(generator.normal(size=40), tenths / 10)
     whole = quality.assign(score=tenths.astype(float))
     found = correlate(data, quality.astype({"score": dtype}))
-    np.testing.assert_array_equal(found["rho"], correlate(data, whole)["rho"])
+    np.testing.assert_array_equal(found["rho_pairs"], correlate(data, whole)["rho_pairs"])
     i, j = np.triu_indices(40, 1)
     x = data["importance"].to_numpy()
-    assert found["rho"].item() == pytest.approx(stats.spearmanr(x[j] - x[i], tenths[j] - tenths[i]).statistic)
+    assert found["rho_pairs"].item() == pytest.approx(stats.spearmanr(x[j] - x[i], tenths[j] - tenths[i]).statistic)
 
 
 def test_several_indicators_and_metrics_share_ranks_without_mixing_them(walks):
@@ -154,11 +155,11 @@ def test_several_indicators_and_metrics_share_ranks_without_mixing_them(walks):
     data = data.assign(cosine=generator.normal(size=len(data)).cumsum())
     other = quality.assign(metric="chrf", score=generator.normal(size=len(quality)).cumsum())
     other.loc[other.index == 3, "score"] = np.nan  # another grid in run a
-    both = over_pairs(data, pd.concat([quality, other]), ["importance", "cosine"], **LAGS)
+    both = correlate_pairs(data, pd.concat([quality, other]), ["importance", "cosine"], **LAGS)
     assert len(both) == 8
     for indicator in ("importance", "cosine"):
         for metric, scores in (("bleu", quality), ("chrf", other)):
-            alone = over_pairs(data, scores, indicator, **LAGS)
+            alone = correlate_pairs(data, scores, indicator, **LAGS)
             together = both[(both["indicator"] == indicator) & (both["metric"] == metric)].reset_index(drop=True)
             pd.testing.assert_frame_equal(alone, together)
     chrf = both[both["metric"] == "chrf"]
@@ -180,10 +181,10 @@ def test_undefined_coefficients_are_missing_and_say_why(walks):
     assert set(flat["note"]) == {"importance is constant"}
     line = correlate(data.assign(importance=0.1 * data["checkpoint"]), quality).iloc[0]
     assert np.isnan(line["rho_differences"])
-    assert np.isnan(line["rho_partial"])
+    assert np.isnan(line["rho_given_lag"])
     assert "rho_differences" in line["note"]
-    assert "rho_partial" in line["note"]
-    assert np.isfinite(line["rho"])
+    assert "rho_given_lag" in line["note"]
+    assert np.isfinite(line["rho_pairs"])
     gone = correlate(data.assign(importance=np.nan), quality)
     assert set(gone["note"]) == {"importance is missing throughout"}
 
@@ -221,16 +222,14 @@ def test_bad_input(walks, change, arguments, message):
 
 @pytest.fixture(scope="module")
 def published_pairs():
-    from addends import replication
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        quality = replication.quality()
-    trajectories = replication.trajectories()
+        quality = released_tables.quality()
+    trajectories = released_tables.trajectories()
     last = trajectories[(trajectories["by"] == "sublayer") & (trajectories["layer"] == 6)]
     started = time.perf_counter()
     names = ["run", "target", "layer", "term"]
-    found = over_pairs(last, quality, by=names, longest_lag=5000, burn_in=100_000)
+    found = correlate_pairs(last, quality, by=names, longest_lag=5000, burn_in=100_000)
     print(f"{len(found)} series in {time.perf_counter() - started:.0f} s")
     return found
 
@@ -244,13 +243,11 @@ def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reve
 
     Of Student's t with 9 degrees of freedom, 5 % are beyond 2.26; `replication.replays` says by how much that varies.
     """
-    from addends import replication
-
-    released = replication.correlations()
+    released = released_analyses.correlations()
     released = released[(released["level"] == "checkpoint") & (released["by"] == "sublayer")]
     key = ["run", "layer", "term", "indicator", "metric"]
     both = published_pairs.merge(released, on=key)
-    both["t"] = (-both["mean"] - both["rho"]) / (both["std"] / np.sqrt(10))
+    both["t"] = (-both["mean"] - both["rho_pairs"]) / (both["std"] / np.sqrt(10))
     russian = both["run"].str.startswith("rus")
     as_released = both[both["target"] == np.where(russian, "reference", "own")]
     assert len(as_released) == 6 * 5 * 4 * 3
@@ -265,13 +262,13 @@ def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reve
 def test_published_signs_are_the_reverse_of_the_true_ones(published_pairs):
     own = published_pairs[(published_pairs["target"] == "own") & (published_pairs["term"] == "S")]
     row = own[(own["indicator"] == "importance") & (own["metric"] == "bleu")].set_index("run").loc["rus-eng-s0"]
-    assert row["rho"] == pytest.approx(-0.715, abs=0.001)
+    assert row["rho_pairs"] == pytest.approx(-0.715, abs=0.001)
 
 
 @real
 def test_published_correlations_of_levels_are_mostly_trend(published_pairs):
     chosen = published_pairs[(published_pairs["target"] == "own") & (published_pairs["term"] == "T")]
     chosen = chosen[(chosen["indicator"] == "norm_ratio") & (chosen["metric"] == "bleu")].set_index("run").loc[RUNS]
-    np.testing.assert_allclose(chosen["rho"], [0.741, 0.798, 0.748, 0.654, 0.750, 0.474], atol=0.001)
+    np.testing.assert_allclose(chosen["rho_pairs"], [0.741, 0.798, 0.748, 0.654, 0.750, 0.474], atol=0.001)
     short = [0.187, 0.144, 0.217, 0.118, -0.101, -0.168]
     np.testing.assert_allclose(chosen["rho_late_short_lag"], short, atol=0.001)
