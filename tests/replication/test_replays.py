@@ -63,7 +63,7 @@ def released(paths, quality):
 
 
 def replayed(paths, quality, released, **arguments):
-    return replays.replay(replays.over_checkpoints(paths, quality, released), **(ARGUMENTS | arguments))
+    return replays.replay(replays.checkpoint_clusters(paths, quality, released), **(ARGUMENTS | arguments))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def truth(paths, quality, released):
 
 
 def test_distances_are_those_of_the_definition(paths, quality, released):
-    found = replays.standing(replays.over_checkpoints(on_released_targets(paths), quality, released))
+    found = replays.standing(replays.checkpoint_clusters(on_released_targets(paths), quality, released))
     assert len(found) == len(released)
     both = found.merge(released, on=["level", "by", "run", "layer", "term", "indicator", "metric"], validate="1:1")
     for row in both.iloc[::17].itertuples():
@@ -88,7 +88,7 @@ def test_distances_are_those_of_the_definition(paths, quality, released):
 
 def test_distances_over_sentences_are_those_of_the_definition():
     released = miniature.released()
-    found = replays.standing(replays.over_sentences(miniature.items(), released))
+    found = replays.standing(replays.sentence_clusters(miniature.items(), released))
     assert len(found) == (released["level"] == "sentence").sum() - 2 * 4 * 4  # all but the pooled rows
     assert set(found["set"]) == {"sentences"}
     assert found.loc[found["term"] != "L1", "t"].abs().max() < 5  # two equal changes of COMET may differ in rounding
@@ -162,7 +162,7 @@ def test_cells_of_a_cluster_share_their_samples(paths, quality, released):
     chosen = on_released_targets(paths)
     twins = chosen[chosen["layer"] == 1]
     twins = pd.concat([twins, twins.assign(layer=2)])
-    cluster = next(replays.over_checkpoints(twins, quality, released))
+    cluster = next(replays.checkpoint_clusters(twins, quality, released))
     chance = replays._replays(cluster, 30, 60, np.random.default_rng(0))
     cells = cluster.cells.reset_index().pivot(index="term", columns="layer", values="index")
     np.testing.assert_array_equal(chance[:, cells[1]], chance[:, cells[2]])
@@ -172,7 +172,7 @@ def test_cells_of_a_cluster_share_their_samples(paths, quality, released):
 def test_a_replay_is_spearmans_rho_of_ten_samples_ties_and_all(paths, quality, released):
     """Scores in whole numbers, so that many changes tie; the same pairs, drawn again here."""
     rounded = quality.assign(score=quality["score"].round())
-    cluster = next(replays.over_checkpoints(on_released_targets(paths), rounded, released))
+    cluster = next(replays.checkpoint_clusters(on_released_targets(paths), rounded, released))
     chance = replays._replays(cluster, 3, 60, np.random.default_rng(0))
     generator, size = np.random.default_rng(0), len(cluster.quality)
     drawn = [generator.choice(size, 60, replace=False) for _ in range(3 * 10)]
@@ -238,7 +238,7 @@ def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
     )
     whole = scores.assign(score=(10 * scores["score"]).round())
     outside = [
-        replays.standing(replays.over_checkpoints(paths, each, released))["t"].abs().gt(replays.T_LIMIT).sum()
+        replays.standing(replays.checkpoint_clusters(paths, each, released))["t"].abs().gt(replays.T_LIMIT).sum()
         for each in (scores, whole)
     ]
     assert outside[0] < 6 * 4 * 6 * 0.15
@@ -253,7 +253,7 @@ def test_the_stored_replays_are_those_of_the_released_files():
         "run == 'rus-eng-s0' and by == 'token' and target == 'reference' and layer > 0"
     )
     scores = released_tables.quality().query("run == 'rus-eng-s0' and metric == 'chrf'")
-    found = replays.over_checkpoints(paths, scores, released_analyses.correlations())
+    found = replays.checkpoint_clusters(paths, scores, released_analyses.correlations())
     found = [cluster for cluster in found if cluster.names["indicator"] == "cosine"]
     kept = derived.read(Path(__file__).parents[2] / "data" / "published_results")
     row = replays.replay(found).clusters.merge(kept["clusters"], on=ORDER, suffixes=("", "_stored")).iloc[0]

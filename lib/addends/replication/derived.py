@@ -230,11 +230,11 @@ def _replayed(
 ) -> dict[str, pd.DataFrame]:
     """How far the released coefficients are from the exact ones; and the replays, of whole clusters."""
     as_released = released.on_released_targets(both)
-    over_checkpoints = replays.over_checkpoints(as_released, quality, correlations)
-    clusters = itertools.chain(over_checkpoints, replays.over_sentences(items, correlations))
+    of_checkpoints = replays.checkpoint_clusters(as_released, quality, correlations)
+    clusters = itertools.chain(of_checkpoints, replays.sentence_clusters(items, correlations))
     found = replays.replay(clusters, progress=progress)._asdict() if whole else {"standing": replays.standing(clusters)}
     rest = both.drop(index=as_released.index)
-    own = replays.standing(replays.over_checkpoints(rest, quality, correlations))
+    own = replays.standing(replays.checkpoint_clusters(rest, quality, correlations))
     return found | {"standing": pd.concat([found["standing"], own], ignore_index=True)}
 
 

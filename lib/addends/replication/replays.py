@@ -41,7 +41,7 @@ class Cluster(NamedTuple):
                    "indicator": "importance", "metric": "bleu"},
             cells=DataFrame:  layer  term   mean   std  upside_down  exact
                                   6     S  -0.48  0.02         True   0.50
-                                  6     T   0.97  0.01         True  -1.00,
+                                  6     T   0.52  0.01         True  -0.50,
             ranks=array([[2, 0, 1], [0, 2, 1]]),  # of the cells' changes, of shape (cell, pair)
             quality=array([2, 1, 0]),             # of the changes of quality, (pair,); equal changes have one rank
         )
@@ -142,7 +142,7 @@ def replay(
     return _together(found)
 
 
-def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
+def checkpoint_clusters(trajectories: pd.DataFrame, quality: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
     """The clusters of pairs of checkpoints, in trajectories of any targets; cells are the terms and their sum.
 
     Scores are subtracted as the released code does it, in floating point, where .3 - .2 is not .2 - .1: equal changes
@@ -156,14 +156,14 @@ def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released
     decimals = [float(str(score)) for score in quality["score"].to_numpy()]  # .3, where float32 has .30000001
     read = pd.Series(decimals, index=pd.MultiIndex.from_frame(quality[["run", "metric", "checkpoint"]])).sort_index()
     groups: dict[tuple, dict] = {}
-    for series in aligned(trajectories, quality, INDICATORS, SERIES, "over_checkpoints"):
+    for series in aligned(trajectories, quality, INDICATORS, SERIES, "checkpoint_clusters"):
         names = {"level": "checkpoint"} | series.names
         groups.setdefault(tuple(names[name] for name in CLUSTER), {})[names["layer"], names["term"]] = series
     known: dict[tuple, dict] = {}
     for group, cells in sorted(groups.items()):  # the metrics of an indicator in a row: they share its ranks
         names, t = dict(zip(CLUSTER, group, strict=True)), next(iter(cells.values())).t
         if any(not np.array_equal(series.t, t) for series in cells.values()):
-            raise InputError(f"over_checkpoints: the series of {names} do not stand at the same checkpoints.")
+            raise InputError(f"checkpoint_clusters: the series of {names} do not stand at the same checkpoints.")
         pairs, same = np.triu_indices(len(t), 1), (*group[:-1], t.tobytes())
         if same not in known:
             changes = {cell: _change(series.x, pairs) for cell, series in cells.items()}
@@ -176,7 +176,7 @@ def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released
         yield _cluster(group, known[same], _change(scores, pairs), released)
 
 
-def over_sentences(items: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
+def sentence_clusters(items: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
     """The clusters of pairs of single sentences, in the items that `sentences.by_term` takes.
 
     Raises

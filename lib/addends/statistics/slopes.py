@@ -102,7 +102,7 @@ def split_predictor(
 def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
     """The slopes of a model with one for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
 
-    However the formula says so: of ``C(run) * within`` they are the slope of the first level plus the differences.
+    The formula may say so in any way: by ``C(run) * within`` a slope is that of the first level plus a difference.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.Dat
 
 
 def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
-    """What the slopes of `each_level` say of other levels: see `heterogeneity`, whose estimates they are."""
+    """What the slopes of `each_level` say of other levels: their `heterogeneity`."""
     _, contrasts = _contrasts(fit, slope, factor)
     covariance = contrasts @ fit.cov_params.to_numpy() @ contrasts.T
     return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2, level)
@@ -227,7 +227,7 @@ class Slopes(NamedTuple):
                   S  r2      0.55  0.07  58.0  <.001   0.41   0.69
                   S  r3      0.21  0.07  57.8   .004   0.07   0.35
         over:  term  runs  mean  lower  upper    p    sd  sd_lower  sd_upper  p_equal
-                  S     3  0.41  -0.03   0.86  .06  0.17      0.06      1.11     .002
+                  S     3  0.41  -0.03   0.86  .06  0.17      0.06      1.13     .001
     """
 
     each: pd.DataFrame
