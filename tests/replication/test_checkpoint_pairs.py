@@ -1,9 +1,7 @@
 """Correlations of changes over all pairs of checkpoints, and detrended."""
 
-import os
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,12 +12,9 @@ from addends.errors import InputError
 from addends.replication import released_analyses, released_tables
 from addends.replication.checkpoint_pairs import COEFFICIENTS, correlate_pairs
 from addends.statistics import correlate_checkpoints
+from tests.replication.miniature import real
 
 LAGS = {"longest_lag": 3000, "burn_in": 10_000}
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
 
 
 def tables(x, q, run="a", steps=None):
@@ -101,7 +96,7 @@ def test_a_lag_longer_than_the_training_and_no_burn_in_keep_all_pairs(walks):
         np.testing.assert_array_equal(found[name], found["rho_pairs"])
 
 
-def test_order_of_rows_units_and_standardising_change_nothing_but_the_published_sign_does(walks):
+def test_order_of_rows_units_and_standardising_change_nothing_but_the_released_sign_does(walks):
     data, quality = walks
     moved = data.sample(frac=1, random_state=3)
     moved["importance"] = moved["importance"] * 1e3 + 7
@@ -217,11 +212,11 @@ def test_bad_input(walks, change, arguments, message):
         correlate(*change(*walks), **arguments)
 
 
-# --- the published tables ---
+# --- the released tables ---
 
 
 @pytest.fixture(scope="module")
-def published_pairs():
+def released_pairs():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         quality = released_tables.quality()
@@ -238,7 +233,7 @@ RUNS = ["rus-eng-s0", "rus-eng-s1", "rus-eng-s2", "sla-eng", "ine-eng", "mul-eng
 
 
 @real
-def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reversed(published_pairs):
+def test_released_coefficients_are_samples_of_the_exact_ones_with_the_sign_reversed(released_pairs):
     """As far off as a mean of ten samples, if the Russian runs are those that decompose the references, and only then.
 
     Of Student's t with 9 degrees of freedom, 5 % are beyond 2.26; `replication.replays` says by how much that varies.
@@ -246,7 +241,7 @@ def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reve
     released = released_analyses.correlations()
     released = released[(released["level"] == "checkpoint") & (released["by"] == "sublayer")]
     key = ["run", "layer", "term", "indicator", "metric"]
-    both = published_pairs.merge(released, on=key)
+    both = released_pairs.merge(released, on=key)
     both["t"] = (-both["mean"] - both["rho_pairs"]) / (both["std"] / np.sqrt(10))
     russian = both["run"].str.startswith("rus")
     as_released = both[both["target"] == np.where(russian, "reference", "own")]
@@ -259,15 +254,15 @@ def test_published_coefficients_are_samples_of_the_exact_ones_with_the_sign_reve
 
 
 @real
-def test_published_signs_are_the_reverse_of_the_true_ones(published_pairs):
-    own = published_pairs[(published_pairs["target"] == "own") & (published_pairs["term"] == "S")]
+def test_released_signs_are_the_reverse_of_the_true_ones(released_pairs):
+    own = released_pairs[(released_pairs["target"] == "own") & (released_pairs["term"] == "S")]
     row = own[(own["indicator"] == "importance") & (own["metric"] == "bleu")].set_index("run").loc["rus-eng-s0"]
     assert row["rho_pairs"] == pytest.approx(-0.715, abs=0.001)
 
 
 @real
-def test_published_correlations_of_levels_are_mostly_trend(published_pairs):
-    chosen = published_pairs[(published_pairs["target"] == "own") & (published_pairs["term"] == "T")]
+def test_released_correlations_of_levels_are_mostly_trend(released_pairs):
+    chosen = released_pairs[(released_pairs["target"] == "own") & (released_pairs["term"] == "T")]
     chosen = chosen[(chosen["indicator"] == "norm_ratio") & (chosen["metric"] == "bleu")].set_index("run").loc[RUNS]
     np.testing.assert_allclose(chosen["rho_pairs"], [0.741, 0.798, 0.748, 0.654, 0.750, 0.474], atol=0.001)
     short = [0.187, 0.144, 0.217, 0.118, -0.101, -0.168]

@@ -1,6 +1,5 @@
-"""The tables of the replication: stored ones hold together and, with the released files, are what is computed."""
+"""The derived tables: stored ones hold together and, with the released files, are what is computed."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -9,13 +8,10 @@ import pytest
 from addends import replication
 from addends.errors import DataError, InputError
 from addends.replication import coefficients, derived
+from tests.replication.miniature import real
 
 FOLDER = Path(__file__).parents[2] / "data" / "published_results"
 MOST_BYTES = 500_000
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +64,8 @@ def test_the_released_coefficients_are_as_far_off_as_in_replays_and_on_another_t
         assert outside.loc[name, "sum"] == row["outside"]
     own = outside.loc["Russian runs, own output"]
     assert own["sum"] > 1.5 * totals.loc["Russian runs, references", "upper"]  # of as many cells
-    as_stored = kept["standing"].query("level == 'checkpoint' and term != 'L1'")["t_as_released"]
-    assert as_stored.abs().gt(replication.T_LIMIT).mean() > 0.9
+    as_released = kept["standing"].query("level == 'checkpoint' and term != 'L1'")["t_as_released"]
+    assert as_released.abs().gt(replication.T_LIMIT).mean() > 0.9
 
 
 def test_where_a_distance_was_released_it_is_defined_and_vice_versa(kept):

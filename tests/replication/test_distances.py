@@ -1,8 +1,5 @@
 """Distances between the curves of runs, their tests, and how far they are from made-up and from released ones."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +8,7 @@ from addends.errors import InputError
 from addends.replication import distances, released_analyses, released_tables
 from addends.replication.distances import between_runs
 from tests.replication import miniature
-
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
+from tests.replication.miniature import real
 
 
 def curves(**values):
@@ -216,7 +209,7 @@ def test_bad_input(walks, change, by, message):
     ("version", "by", "term", "layer"),
     [("first", "sublayer", "I", 3), ("final", "sublayer", "S", 4), ("final", "token", "T", 6)],
 )
-def test_the_published_distances_are_reproduced(version, by, term, layer):
+def test_the_released_distances_are_reproduced(version, by, term, layer):
     """All 15 pairs of runs, all four indicators. Tables hold float32, so seven digits can agree and no more."""
     trajectories = released_tables.trajectories()
     russian = trajectories["run"].str.startswith("rus") & (version == "final")
@@ -237,7 +230,7 @@ def test_the_published_distances_are_reproduced(version, by, term, layer):
 
 
 @real
-def test_the_published_normalized_distances_are_layer_6_alone():
+def test_the_released_normalized_distances_are_layer_6_alone():
     released = released_analyses.distances()
     key = ["by", "run", "other", "indicator", "term"]
     final = released[(released["version"] == "final") & (released["layer"] == 6)].set_index(key)["distance"]

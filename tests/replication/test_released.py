@@ -18,14 +18,11 @@ import pytest
 from addends import tables as schemas
 from addends.errors import DataError, InputError
 from addends.replication import released, released_analyses, released_tables
+from tests.replication.miniature import real
 
 RUNS = list(released.RUNS)
 CHECKPOINTS = (1000, 2000, 3000)
 LAYERS = range(3)
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
 
 
 # ---- Made-up files in the released formats -----------------------------------------------------------------------
@@ -574,9 +571,9 @@ def test_released_sentence_level_items():
 
 @real
 @pytest.mark.parametrize(
-    ("indicator", "term", "true", "stored"), [("importance", "S", -0.70, 0.70), ("norm_ratio", "T", 0.74, -0.74)]
+    ("indicator", "term", "true", "theirs"), [("importance", "S", -0.70, 0.70), ("norm_ratio", "T", 0.74, -0.74)]
 )
-def test_signs_of_the_released_correlations_are_reversed(trajectories, quality, indicator, term, true, stored):
+def test_signs_of_the_released_correlations_are_reversed(trajectories, quality, indicator, term, true, theirs):
     """Over all pairs of every second checkpoint, not a sample of them: layer 6, own output, rus-eng-s0, BLEU."""
     cells = trajectories.query("run == 'rus-eng-s0' and target == 'own' and by == 'sublayer' and layer == 6")
     series = cells[cells["term"] == term].set_index("checkpoint")[indicator]
@@ -590,7 +587,7 @@ def test_signs_of_the_released_correlations_are_reversed(trajectories, quality, 
         "level == 'checkpoint' and metric == 'bleu' and by == 'sublayer' and run == 'rus-eng-s0' "
         "and layer == 6 and indicator == @indicator and term == @term"
     )
-    assert row["mean"].item() == pytest.approx(stored, abs=0.01)
+    assert row["mean"].item() == pytest.approx(theirs, abs=0.01)
 
 
 @real

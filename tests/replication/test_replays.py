@@ -1,7 +1,6 @@
 """The replay of the released procedure: it accepts what was released by it, and nothing else."""
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from addends.errors import InputError
 from addends.replication import derived, released_analyses, released_tables, replays
 from addends.replication.released import on_released_targets
 from tests.replication import miniature
+from tests.replication.miniature import real
 
 STEPS = np.arange(1, 31) * 1000
 ARGUMENTS = {"pairs": 60, "draws": 60, "most": 3000}
@@ -217,12 +217,6 @@ def test_bad_input(paths, quality, released):
     short = chosen[(chosen["term"] != "S") | (chosen["checkpoint"] > 1000)]
     with pytest.raises(InputError, match="do not stand at the same checkpoints"):
         replayed(short, quality, released)
-
-
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
 
 
 @real

@@ -1,8 +1,5 @@
 """Correlation over sentences: pooled and within checkpoints; over pairs, derived again from a made-up release."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +9,7 @@ from addends.errors import InputError
 from addends.replication import released_tables, sentences
 from addends.replication.sentences import correlate_sentences
 from tests.replication import miniature
-
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
+from tests.replication.miniature import real
 
 
 def drifting(shift, slope, seed=0, checkpoints=5, sentences=60):
@@ -190,7 +183,7 @@ def test_bad_items(released):
 
 
 @real
-def test_the_published_sentence_level_is_confounded_by_checkpoint():
+def test_the_released_sentence_level_is_confounded_by_checkpoint():
     key = ["run", "checkpoint", "sentence"]
     items = released_tables.measurements().merge(released_tables.translations()[[*key, "comet"]], on=key)
     chosen = items[(items["by"] == "sublayer") & (items["layer"] == 6) & (items["term"] == "S")]

@@ -2,8 +2,8 @@
 
 Every statistic has one shape, ``f(frame, value, by=...)``: the first argument is a tidy frame, then come the columns
 of values, ``by`` names the groups, and the result is a tidy frame whose first columns are those of ``by``.
-`leave_one_out` takes such a statistic and repeats it without each run. The room reads frames, whoever made them: it may
-import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`, nothing of decomposition or runs, no torch.
+`leave_one_out` takes such a statistic and repeats it without each run. The room reads frames, whoever made them: it
+may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`, nothing of decomposition or runs.
 """
 
 from __future__ import annotations
