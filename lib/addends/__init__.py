@@ -12,6 +12,7 @@ transformers.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 _WHERE = {
     "load": "addends.decomposition.loading",
@@ -43,7 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(_MODULES[name])
     if name in _WHERE:

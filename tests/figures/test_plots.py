@@ -144,10 +144,108 @@ def test_labels_that_do_not_fit(ax, importances):
 
 
 def test_a_missing_column_is_named(ax, crossed):
-    with pytest.raises(InputError, match=r"lacks \['cosine'\]"):
+    with pytest.raises(InputError, match="no column 'cosine'"):
         plots.over_layers(crossed, "cosine", ax=ax)
 
 
 def test_a_term_without_a_colour():
     with pytest.raises(InputError, match=r"\['X'\] have no colour"):
         style.term_palette(["I", "X"])
+
+
+# Slopes.
+
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def estimates():
+    frame = pd.DataFrame({"term": ["T", "S", "T", "S"], "run": ["a", "a", "b", "b"], "estimate": [0.1, -2.0, 0.3, 1.0]})
+    return frame.assign(lower=frame["estimate"] - [1, 2, 3, 4], upper=frame["estimate"] + [1, 2, 3, 4])
+
+
+def ends(ax):
+    return sorted(tuple(path.vertices[:, 0]) for lines in ax.collections for path in lines.get_paths())
+
+
+def test_each_slope_and_its_interval_is_drawn_once(ax, estimates):
+    assert plots.slopes(estimates, "run", "slope (points)", ax=ax) is ax
+    dots = sorted(x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata())
+    assert dots == sorted(estimates["estimate"])
+    assert ends(ax) == sorted(zip(estimates["lower"], estimates["upper"], strict=True))
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["S", "T"]
+    assert ax.get_xlabel() == "slope (points)"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_a_dot_stands_in_the_row_of_its_term_at_the_height_of_its_interval(ax, estimates):
+    plots.slopes(estimates, "run", "slope", ax=ax)
+    for line, run, lines in zip(ax.lines[1:], "ab", ax.collections, strict=True):
+        rows = estimates[estimates["run"] == run]
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True):
+            assert "ST"[round(y)] == rows.loc[rows["estimate"] == x, "term"].item()
+        np.testing.assert_allclose([path.vertices[0, 1] for path in lines.get_paths()], line.get_ydata())
+
+
+def test_without_intervals_there_are_dots_alone(ax, estimates):
+    plots.slopes(estimates.drop(columns=["lower", "upper"]), "run", "slope", ax=ax, legend=False)
+    assert not ends(ax)
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.drop(columns="estimate"), "no column 'estimate'"),
+        (lambda d: pd.concat([d, d]), "stands twice"),
+        (lambda d: pd.concat([d.assign(run=f"r{n}") for n in range(8)]).drop_duplicates(["term", "run"]), "8 levels"),
+        (lambda d: d.assign(term="X").iloc[[0]], "have no colour"),
+    ],
+)
+def test_refused(ax, estimates, change, words):
+    with pytest.raises(InputError, match=words):
+        plots.slopes(change(estimates), "run", "slope", ax=ax)
+
+
+# Deviations.
+
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def data():
+    grid = np.arange(-2.0, 3)
+    near = pd.DataFrame({"set": "near", "quantile": grid, "released": grid * 1.1, "lower": grid - 1, "upper": grid + 2})
+    return pd.concat([near, near.assign(set="far", released=grid * 5, lower=np.nan, upper=np.nan)])
+
+
+def test_each_set_is_drawn_against_its_quantiles_and_one_that_was_replayed_has_its_band(ax, data):
+    assert plots.deviations(data.sample(frac=1, random_state=0).sort_values("set", ascending=False), ax=ax) is ax
+    lines = {line.get_label(): line.get_xydata() for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["near", "far"]
+    np.testing.assert_allclose(lines["near"], np.column_stack([np.arange(-2, 3), 1.1 * np.arange(-2, 3)]))
+    np.testing.assert_allclose(lines["far"][:, 1], 5 * np.arange(-2, 3))
+    (band,) = ax.collections
+    corners = band.get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (-3, 4)
+    assert len({line.get_color() for line in ax.lines}) == 3  # two sets and the diagonal
+    assert len({line.get_marker() for line in ax.lines}) == 3
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["near", "far"]
+    assert "standard errors" in ax.get_ylabel()
+
+
+def test_the_diagonal_is_where_released_and_expected_are_equal(ax, data):
+    plots.deviations(data, ax=ax)
+    (diagonal,) = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert (diagonal.get_xy1(), diagonal.get_slope()) == ((0, 0), 1)
+
+
+def test_bad_input(data):
+    with pytest.raises(InputError, match="no column 'released'"):
+        plots.deviations(data.drop(columns="released"))
+    with pytest.raises(InputError, match="has 10 sets; from 1 to 6"):
+        plots.deviations(data.assign(set=[f"{number}" for number in range(10)]))
+    with pytest.raises(InputError, match="has 0 sets"):
+        plots.deviations(data[:0])

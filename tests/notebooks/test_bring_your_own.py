@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from pathlib import Path
 
-import papermill
 import pytest
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
@@ -14,29 +12,14 @@ from transformers import M2M100Tokenizer, PreTrainedTokenizerFast
 
 from tests.conftest import MADE_UP, SOURCES, TARGETS
 from tests.decomposition import small_models
+from tests.notebooks.execution import figures, notebook, run, values
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "09_bring_your_own_model.ipynb"
 
-
-def run(folder: Path, tmp_path: Path, **parameters) -> tuple[dict, list]:
+def executed(folder: Path, **parameters) -> tuple[dict, list]:
     """Execute the notebook on a saved model: what it glued, by name, and its figures."""
     parameters = {"model_name": str(folder), "sources": SOURCES, **parameters}
-    executed = papermill.execute_notebook(
-        NOTEBOOK,
-        tmp_path / "executed.ipynb",
-        parameters,
-        kernel_name="python3",
-        cwd=NOTEBOOK.parent,
-        progress_bar=False,
-    )
-    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    glued = {}
-    for output in outputs:
-        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
-        if name:
-            bundle = output["data"]
-            glued[name] = ast.literal_eval(next(text for kind, text in bundle.items() if kind.endswith("text/plain")))
-    return glued, [output for output in outputs if "image/png" in output.get("data", {})]
+    content = run(notebook("09_"), **parameters)
+    return values(content), figures(content)
 
 
 def saved(model, tokenizer, folder: Path) -> Path:
@@ -89,7 +72,7 @@ PAIR, STACK = ("I, S, T, F, C", "S, T, C"), ("I, T, F, C", "T, C")
 @pytest.mark.slow
 def test_a_translation_model_that_reads_its_own_translations(tmp_path, make_marian, tokenizer):
     folder = saved(make_marian(layers=3), tokenizer, tmp_path / "marian")
-    check(*run(folder, tmp_path, targets=None), "marian, encoder-decoder", PAIR)
+    check(*executed(folder, targets=None), "marian, encoder-decoder", PAIR)
 
 
 @pytest.mark.slow
@@ -97,16 +80,16 @@ def test_a_multilingual_model_with_language_tokens(tmp_path, tokenizer):
     own = multilingual(tmp_path, tokenizer)
     folder = saved(small_models.make("m2m_100", vocab_size=200, max_position_embeddings=60), own, tmp_path / "m2m")
     languages = {"source_language": "fr", "target_language": "en"}
-    glued, figures = run(folder, tmp_path, targets=TARGETS, shown=0, **languages)
-    check(glued, figures, "m2m_100, encoder-decoder", PAIR)
+    glued, pictures = executed(folder, targets=TARGETS, shown=0, **languages)
+    check(glued, pictures, "m2m_100, encoder-decoder", PAIR)
 
 
 @pytest.mark.slow
 def test_an_encoder_in_half_precision(tmp_path):
     own = byte_level("encoder")
     model = small_models.make("roberta", vocab_size=len(own), max_position_embeddings=60)
-    glued, figures = run(saved(model, own, tmp_path / "roberta"), tmp_path, dtype="bfloat16")
-    check(glued, figures, "roberta, encoder", STACK)
+    glued, pictures = executed(saved(model, own, tmp_path / "roberta"), dtype="bfloat16")
+    check(glued, pictures, "roberta, encoder", STACK)
     assert glued["error_token"] > 1e-5  # the model's own rounding
 
 
@@ -114,5 +97,5 @@ def test_an_encoder_in_half_precision(tmp_path):
 def test_a_decoder_only_model_that_is_padded_on_the_left(tmp_path):
     own = byte_level("decoder")
     model = small_models.make("llama: grouped queries", vocab_size=len(own), max_position_embeddings=60)
-    glued, figures = run(saved(model, own, tmp_path / "llama"), tmp_path, shown=3)
-    check(glued, figures, "llama, decoder-only", STACK)
+    glued, pictures = executed(saved(model, own, tmp_path / "llama"), shown=3)
+    check(glued, pictures, "llama, decoder-only", STACK)

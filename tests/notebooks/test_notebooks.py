@@ -10,46 +10,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from addends import tables
 from tests.decomposition import small_models
+from tests.notebooks.execution import NOTEBOOKS, glued, notebook, run
 from tests.rounding import bound
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOY = str(ROOT / "data" / "toy")
-
-
-def notebook(prefix: str) -> Path:
-    """The notebook whose name begins so: by name, for a new one moves the others' places."""
-    (path,) = [path for path in NOTEBOOKS if path.stem.startswith(prefix)]
-    return path
-
-
-def run(path: Path, **parameters) -> nbformat.NotebookNode:
-    """Execute a notebook with some of its parameters replaced, as by a reader who edits the first code cell."""
-    content = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
-    if "data" in parameters and "chosen_runs = " in cell.source:
-        parameters = {"chosen_runs": None, **parameters}  # other tables have other runs
-    for name in parameters:
-        assert f"{name} = " in cell.source, f"{path.name} has no parameter {name}"
-    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-    NotebookClient(content, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
-    return content
-
-
-def glued(content: nbformat.NotebookNode) -> dict:
-    """What the notebook glued, by name: {name: text}."""
-    found = {}
-    for cell in content.cells:
-        for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            if name:
-                bundle = output["data"]
-                found[name] = next(value for kind, value in bundle.items() if kind.endswith("text/plain"))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +190,7 @@ def test_figures_have_captions_and_alt_text_and_cells_are_short(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15
-            if any(drawing in cell.source for drawing in ("plots.", "heatmap.", "forest.", "subplots(")):
+            if any(drawing in cell.source for drawing in ("plots.", "heatmap.", "subplots(")):
                 mystnb = cell.metadata["mystnb"]
                 assert len(mystnb["figure"]["caption"]) > 20
                 assert len(mystnb["image"]["alt"]) > 20

@@ -237,8 +237,7 @@ def test_two_thousand_further_sentences_stand_in_no_training_file_and_not_among_
 
 
 def test_a_condition_that_asks_for_more_pairs_than_there_are_is_refused(european):
-    from addends.runs.recipe import Seeds
-    from addends.runs.suite import Condition, Run
+    from addends.runs.suite import Condition, Run, Seeds
 
     run = Run("fra-much", Condition(("fra",), 10_000_000), Seeds(1, 1, 1))
     with pytest.raises(InputError, match="pairs=10000000: between 1 and"):

@@ -16,7 +16,7 @@ import torch
 from addends.errors import DataError
 from addends.runs import lineage, training
 from addends.runs.batching import OrderedBatches
-from addends.runs.recipe import Seeds
+from addends.runs.suite import THREADS, Seeds
 from tests.runs.test_training import OFTEN, SEEDS, killed, some_pairs
 
 DIGESTS = ("weights", "optimizer", "scheduler", "generators", "batches", "previous", "configuration", "model")
@@ -149,7 +149,7 @@ def test_what_has_no_digest_is_refused():
 
 @pytest.mark.slow
 def test_training_has_one_thread_says_so_and_gives_the_others_back(manifest, tmp_path, tokenizer):
-    assert manifest["threads"].unique().tolist() == [training.THREADS] == [1]
+    assert manifest["threads"].unique().tolist() == [THREADS] == [1]
     assert manifest["interop_threads"].unique().tolist() == [torch.get_num_interop_threads()]
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from transformers import MarianMTModel, MarianTokenizer, TrainerState
 
 from addends.errors import InputError
-from addends.runs import training, vocabulary
+from addends.runs import training, vocabulary, workfolder
 from addends.runs.batching import Collator, OrderedBatches, Pairs
-from addends.runs.recipe import Recipe, Seeds, as_record, log_spaced
+from addends.runs.suite import Recipe, Seeds, as_record, log_spaced
 from addends.runs.training import new_model
 from tests.conftest import SOURCES, TARGETS
 
@@ -370,11 +370,11 @@ def copy(tmp_path, uninterrupted):
 @pytest.mark.parametrize("file", ["trainer_state.json", "lineage.json"])
 def test_a_checkpoint_without_its_whole_state_is_not_complete(copy, content, file):
     state = copy / "checkpoint-9" / file
-    assert training.is_complete(state.parent)
+    assert workfolder.is_complete(state.parent)
     state.unlink()
     if content is not None:
         state.write_text(content)
-    assert not training.is_complete(state.parent)
+    assert not workfolder.is_complete(state.parent)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from addends.checks import require_columns
 from addends.errors import InputError
 from addends.figures.style import INDICATOR_LABELS
 
@@ -93,9 +94,7 @@ def source_by_target(
 
 def _check(data: pd.DataFrame, value: str, sources: int, targets: int) -> None:
     """Raise InputError unless the frame holds every pair of a target position and a source token once."""
-    missing = [name for name in ("position", "source", value) if name not in data]
-    if missing:
-        raise InputError(f"The frame lacks {missing}; it has {list(data.columns)}.")
+    require_columns(data, ("position", "source", value), "heatmap")
     if data.duplicated(["position", "source"]).any():
         raise InputError("A position and source occur twice: choose one layer (and head) of one sentence first.")
     wanted = pd.MultiIndex.from_product([range(targets), range(sources)], names=["position", "source"])

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from addends.checks import require_columns
 from addends.errors import InputError
 from addends.figures.style import (
     INDICATOR_LABELS,
@@ -30,7 +31,7 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
     tokens : sequence of str
         The label of each position.
     """
-    _require(data, ("term", "position", "importance"))
+    require_columns(data, ("term", "position", "importance"), "stacked_importance")
     if data.duplicated(["term", "position"]).any():
         raise InputError("A term and position occur twice: choose one layer of one sentence before drawing.")
     wide = data.pivot(index="position", columns="term", values="importance")
@@ -45,8 +46,9 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
         ax.bar(wide.index, share, bottom=base, color=colour, width=0.8, label=_names(terms)[term], edgecolor="white")
         upward, downward = upward + share.clip(lower=0), downward + share.clip(upper=0)
     ax.axhline(0, color="black", linewidth=0.8)
-    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(tokens) > 8 else {}
-    ax.set_xticks(wide.index, tokens, **slanted)
+    ax.set_xticks(wide.index, tokens)
+    if len(tokens) > 8:
+        ax.set_xticks(wide.index, tokens, rotation=35, ha="right", rotation_mode="anchor")
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="the token this state predicts", ylabel=INDICATOR_LABELS["importance"])
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -61,7 +63,7 @@ def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None, 
     data : DataFrame
         layer, term, the indicator and, if there are several, run; rows beyond that are averaged.
     """
-    _require(data, ("layer", "term", indicator))
+    require_columns(data, ("layer", "term", indicator), "over_layers")
     ax = ax or plt.gca()
     terms = in_order(data["term"])
     drawn = data.assign(term=data["term"].map(_names(terms)))
@@ -94,13 +96,13 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
     data : DataFrame
         checkpoint, the column ``value``, and the column ``hue`` ("run" or "term"); with hue="term", a line a run.
     """
-    _require(data, ("checkpoint", value, hue))
+    require_columns(data, ("checkpoint", value, hue), "over_steps")
     ax = ax or plt.gca()
     if hue == "term":
         terms = in_order(data["term"])
         names, colours = _names(terms), list(term_palette(terms).values())
         drawn = data.assign(term=data["term"].map(names))
-        extra = {"hue_order": list(names.values()), "palette": colours}
+        extra: dict = {"hue_order": list(names.values()), "palette": colours}
         if "run" in data:
             extra |= {"units": "run", "estimator": None}
     else:
@@ -126,7 +128,7 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
     """
     if len(values) < 2:
         raise InputError(f"values={values}: name a detrended version beside the correlation of levels.")
-    _require(data, (y, "run", *values))
+    require_columns(data, (y, "run", *values), "correlations")
     ax = ax or plt.gca()
     tall = data.melt(id_vars=[y, "run"], value_vars=list(values), var_name="version", value_name="spearman")
     tall["version"] = tall["version"].map(values)
@@ -155,7 +157,7 @@ def shares(data: pd.DataFrame, ax: plt.Axes | None = None, y: str = "term") -> p
     data : DataFrame
         ``y``, component, share, share_lower, share_upper.
     """
-    _require(data, (y, "component", "share", "share_lower", "share_upper"))
+    require_columns(data, (y, "component", "share", "share_lower", "share_upper"), "shares")
     ax = ax or plt.gca()
     rows, components = _rows(data, y), list(dict.fromkeys(data["component"]))
     for number, component in enumerate(components):
@@ -172,6 +174,86 @@ def shares(data: pd.DataFrame, ax: plt.Axes | None = None, y: str = "term") -> p
     return ax
 
 
+def slopes(
+    data: pd.DataFrame, hue: str, label: str, ax: plt.Axes | None = None, y: str = "term", legend: bool = True
+) -> plt.Axes:
+    """Slopes as dots, with a line for the interval where there is one; a row a term, a colour a level of ``hue``.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row a level of ``y`` and of ``hue``: both columns, estimate and, for intervals, lower and upper.
+    hue : str
+        What is compared within a row: the part of the predictor, the run, the run left out. Six levels at most.
+    label : str
+        Of the horizontal axis, with the unit.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a pair of ``y`` and ``hue`` stands twice, or there are more levels than colours.
+    """
+    require_columns(data, (y, hue, "estimate"), "slopes")
+    if data.duplicated([y, hue]).any():
+        raise InputError(f"A pair of {y!r} and {hue!r} stands twice: choose one layer and one method before drawing.")
+    levels = list(dict.fromkeys(data[hue]))
+    if len(levels) > len(SERIES_COLOURS):
+        raise InputError(f"{hue!r} has {len(levels)} levels; {len(SERIES_COLOURS)} can be told apart in one row.")
+    ax = ax or plt.gca()
+    rows = _rows(data, y)
+    step = min(0.22, 0.7 / len(levels))
+    ax.axvline(0, color="black", linewidth=0.8)
+    for number, level in enumerate(levels):
+        part = data[data[hue] == level].set_index(y)
+        height = [rows.index(row) + step * (number - (len(levels) - 1) / 2) for row in part.index]
+        colour = SERIES_COLOURS[number]
+        if {"lower", "upper"} <= set(part.columns):
+            ax.hlines(height, part["lower"], part["upper"], color=colour, linewidth=2.5, alpha=0.6)
+        ax.plot(part["estimate"], height, "o", markersize=5, color=colour, label=str(level))
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel=label, ylabel=y)
+    if legend:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def deviations(data: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
+    """Quantiles of the released distances against those of Student's t, a line a set, with the band of the replays.
+
+    Where nothing but sampling keeps the released numbers from the derived ones, the line of a set runs along the
+    diagonal and inside its band.
+
+    Parameters
+    ----------
+    data : DataFrame
+        As `replication.replays.replay` returns its quantiles: set, quantile (of Student's t), released, lower, upper.
+        A set that was not replayed has no lower and upper, and gets no band.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, there is no row, or there are more sets than colours.
+    """
+    require_columns(data, ("set", "quantile", "released", "lower", "upper"), "deviations")
+    sets = list(dict.fromkeys(data["set"]))
+    if not 1 <= len(sets) <= len(SERIES_COLOURS):
+        raise InputError(f"The frame has {len(sets)} sets; from 1 to {len(SERIES_COLOURS)} can be told apart.")
+    ax = ax or plt.gca()
+    ax.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle="--")
+    for name, colour, marker in zip(sets, SERIES_COLOURS, "osD^vP", strict=False):
+        rows = data[data["set"] == name].sort_values("quantile")
+        if rows["lower"].notna().any():
+            ax.fill_between(rows["quantile"], rows["lower"], rows["upper"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(
+            rows["quantile"], rows["released"], color=colour, marker=marker, markersize=3, linewidth=1.2, label=name
+        )
+    ax.set(xlabel="quantile of Student's t with 9 degrees of freedom", ylabel="released less derived (standard errors)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
 def _rows(data: pd.DataFrame, y: str) -> list:
     """The levels of ``y`` from top to bottom: terms in their order, anything else as it comes."""
     return in_order(data[y]) if y == "term" else list(dict.fromkeys(data[y]))
@@ -183,9 +265,3 @@ def _names(terms: Sequence[str]) -> dict[str, str]:
         if set(terms) == set(names):
             return {term: names[term] for term in terms}
     return {term: term for term in terms}
-
-
-def _require(data: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in data]
-    if missing:
-        raise InputError(f"The frame lacks {missing}; it has {list(data.columns)}.")

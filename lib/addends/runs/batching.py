@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from addends.errors import InputError
@@ -102,8 +103,5 @@ class Collator:
 
 
 def _stack(rows: Sequence[np.ndarray], filler: int) -> torch.Tensor:
-    longest = max(len(row) for row in rows)
-    stacked = torch.full((len(rows), longest), filler, dtype=torch.long)
-    for index, row in enumerate(rows):
-        stacked[index, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-    return stacked
+    tensors = [torch.from_numpy(np.asarray(row, dtype=np.int64)) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=filler)  # (sentence, position)

@@ -17,12 +17,15 @@ from __future__ import annotations
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from addends.runs import corpora, vocabulary
-from addends.runs.recipe import Recipe, log_spaced
-from addends.runs.suite import Block, Condition, Run, Suite, crossed, diagonal, with_other_masks
+from addends.runs.suite import Block, Condition, Recipe, Run, Suite, crossed, diagonal, log_spaced, with_other_masks
+
+if TYPE_CHECKING:
+    from transformers import MarianTokenizer
 
 LANGUAGES = ("fra", "deu", "pol", "bul", "cmn")
 PIECES = 5000
@@ -55,7 +58,7 @@ def training_pairs(language: str) -> pd.DataFrame:
     return corpora.drop_overlap(_file(language), held_out())
 
 
-def tokenizer(folder: Path):
+def tokenizer(folder: Path) -> MarianTokenizer:
     """The suite's tokenizer, trained on the training sides of all five languages where ``folder`` holds none."""
     if (folder / "tokenizer_config.json").exists():
         return vocabulary.train((), folder, PIECES)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from addends.decomposition.batches import Batch
 from addends.errors import InputError
@@ -58,7 +59,7 @@ def sentence_scores(hypotheses: Sequence[str], references: Sequence[str]) -> pd.
     )
 
 
-def negative_log_likelihood(model, batch: Batch) -> torch.Tensor:
+def negative_log_likelihood(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """-1/n sum_t log p(y_t | y_<t, source), in nats per target token; of shape (sentence,).
 
     Raises

@@ -1,6 +1,8 @@
 """A suite: runs that share a recipe, a vocabulary and the held-out sentences that they are measured on.
 
 Its runs stand in blocks, each asking one thing: what differs between the runs of a block, and what they share.
+Three seeds make a run: ``init`` draws the initial weights, ``order`` the order of the training pairs, ``dropout`` the
+units dropped. Runs that share one seed and differ in another can be told apart by what the seed governs.
 
 >>> Block("sizes", diagonal(Condition(("fra",), pairs=10_000), (31, 32)), sentence_checkpoints=(3000,)).runs[0]
 Run(name='fra-10000-i31-o31', condition=Condition(languages=('fra',), pairs=10000), seeds=Seeds(init=31, order=31, dropout=31))
@@ -9,20 +11,62 @@ Run(name='fra-10000-i31-o31', condition=Condition(languages=('fra',), pairs=1000
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
-from addends.runs.recipe import Recipe, Seeds
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
+THREADS = 1
+"""Threads of one training, whatever the machine has: how many add up a sum changes its last bits."""
+
 _NAME = re.compile(r"[\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The three seeds of a run."""
+
+    init: int
+    order: int
+    dropout: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the runs of a suite have in common.
+
+    ``checkpoints`` are the steps (updates) whose weights are kept, ascending; the last one is the end of training.
+    """
+
+    layers: int
+    dim: int
+    heads: int
+    feed_forward: int
+    batch_pairs: int
+    checkpoints: tuple[int, ...]
+    peak_learning_rate: float = 2e-3
+    warmup_steps: int = 300
+    dropout: float = 0.1
+    label_smoothing: float = 0.1
+    positions: int = 256
+
+    def __post_init__(self) -> None:
+        if list(self.checkpoints) != sorted(set(self.checkpoints)) or not self.checkpoints or self.checkpoints[0] < 1:
+            raise InputError(f"checkpoints={self.checkpoints}: ascending steps, each at least 1, are wanted.")
+        if self.dim % self.heads:
+            raise InputError(f"dim={self.dim} is no multiple of heads={self.heads}.")
+
+    @property
+    def steps(self) -> int:
+        return self.checkpoints[-1]
 
 
 @dataclass(frozen=True)
@@ -176,6 +220,21 @@ def with_other_masks(runs: Iterable[Run], dropout_seeds: Iterable[int]) -> tuple
         _run(run.condition, Seeds(run.seeds.init, run.seeds.order, dropout))
         for run, dropout in zip(runs, dropout_seeds, strict=True)
     )
+
+
+def log_spaced(first: int, last: int, count: int, plateau: Sequence[float] = (0.95, 0.975)) -> tuple[int, ...]:
+    """About ``count`` steps from ``first`` to ``last``, evenly spaced in their logarithm, and shares of the last.
+
+    ``plateau`` names shares of ``last`` that are always among them: neighbours of the end, by which one can see how
+    much a number moves while quality does not.
+    """
+    spaced = np.geomspace(first, last, count).round().astype(int)
+    return tuple(sorted({*spaced.tolist(), *(round(share * last) for share in plateau), last}))
+
+
+def as_record(recipe: Recipe, seeds: Seeds) -> dict:
+    """Recipe and seeds as one flat dictionary, to be written beside the weights."""
+    return {**asdict(recipe), **{f"{name}_seed": value for name, value in asdict(seeds).items()}}
 
 
 def _run(condition: Condition, seeds: Seeds) -> Run:

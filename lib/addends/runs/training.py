@@ -1,7 +1,5 @@
 """Training one run: a Marian model by transformers' own trainer, with separate, recorded seeds, resumable.
 
-Three seeds make a run: ``init`` draws the initial weights, ``order`` the order of the training pairs, ``dropout`` the
-units dropped. Runs that share one seed and differ in another can be told apart by what the seed governs.
 Checkpoints (kept on disk, outside version control) are at step 0, before the first update, and at the steps the recipe
 names. Each ends with its record (`addends.runs.lineage`). Training that is killed goes on from its last complete
 checkpoint and ends with the weights it would have ended with. It has one core: how many threads add up a sum changes
@@ -25,20 +23,18 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.trainer_callback import ProgressCallback
 
 from addends.errors import DataError, InputError
 from addends.runs import lineage
 from addends.runs.batching import Collator, OrderedBatches, Pairs
-from addends.runs.recipe import Recipe, Seeds
+from addends.runs.suite import THREADS, Recipe, Seeds
+from addends.runs.workfolder import STATE, checkpoints, is_complete
 
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
-THREADS = 1
-"""Threads of one training, whatever the machine has."""
-
-_STATE = "trainer_state.json"
 _RESUME_ONLY = tuple(lineage.STATES.values())
 
 
@@ -141,12 +137,12 @@ def train(
         )
     batches = OrderedBatches(lengths, recipe.batch_pairs, recipe.steps, seeds.order)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove(checkpoint for checkpoint in _checkpoints(folder) if not is_complete(checkpoint))
-    checkpoints = {step: folder / f"checkpoint-{step}" for step in (0, *recipe.checkpoints)}
-    if all(path.exists() for path in checkpoints.values()):
-        return checkpoints
+    _remove(checkpoint for checkpoint in checkpoints(folder) if not is_complete(checkpoint))
+    wanted = {step: folder / f"checkpoint-{step}" for step in (0, *recipe.checkpoints)}
+    if all(path.exists() for path in wanted.values()):
+        return wanted
     _remove_not_resumable(folder)
-    last = next(iter(_checkpoints(folder)), None)
+    last = next(iter(checkpoints(folder)), None)
     record = _resumable(last, batches, pairs) if last else None
     with one_core(), seeded(seeds.dropout):
         trainer = _Trainer(
@@ -162,23 +158,23 @@ def train(
         trainer.add_callback(_Progress)
         trainer.add_callback(_SaveAt(trainer, recipe.checkpoints, keep_states))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    missing = [step for step, path in checkpoints.items() if not path.exists()]
+    missing = [step for step, path in wanted.items() if not path.exists()]
     if missing:
         raise InputError(
             f"{folder} lacks the checkpoints {missing}: it holds later ones, trained by another recipe. "
             "Delete the folder, or name another."
         )
-    return checkpoints
+    return wanted
 
 
 def _resumable(last: Path, batches: OrderedBatches, pairs: Pairs) -> dict:
     """The record of the checkpoint to go on from, once it is known to be one of this training."""
     record, step = lineage.refuse_altered(last), lineage.step_of(last)
-    wrong = lineage.broken_links(pd.DataFrame([lineage.read(path) for path in _checkpoints(last.parent)]))
-    said = json.loads((last / _STATE).read_text())
+    wrong = lineage.broken_links(pd.DataFrame([lineage.read(path) for path in checkpoints(last.parent)]))
+    said = json.loads((last / STATE).read_text())
     logged = [entry["step"] for entry in said["log_history"] if "loss" in entry]
     if said["global_step"] != step or logged != list(range(1, step + 1)):
-        wrong.append(f"{_STATE} is of step {said['global_step']}, and has the losses of {len(logged)} steps")
+        wrong.append(f"{STATE} is of step {said['global_step']}, and has the losses of {len(logged)} steps")
     drawn = lineage.batches_at(islice(batches, step), pairs.ids, (step,))
     if record["batches"] != drawn.get(step, record["batches"]):  # a shorter recipe draws no batch so late
         wrong.append("it was trained on other pairs than those given, or in another order")
@@ -196,6 +192,7 @@ class _Trainer(Seq2SeqTrainer):
     ``record`` is that of the checkpoint before, or None before the first.
     """
 
+    train_dataset: Pairs
     batches: OrderedBatches
     record: dict | None = None
     seen: str | None = None
@@ -238,7 +235,7 @@ class _SaveAt(TrainerCallback):
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seen = self.trainer.seen or lineage.batches_at((), (), (0,))[0]
         self.trainer.record = lineage.write(newest, seen, self.trainer.record)
-        for checkpoint in _checkpoints(newest.parent):
+        for checkpoint in checkpoints(newest.parent):
             if checkpoint != newest and lineage.step_of(checkpoint) not in self.keep_states:
                 for name in _RESUME_ONLY:
                     (checkpoint / name).unlink(missing_ok=True)
@@ -251,8 +248,10 @@ class _SmoothedLoss:
 
     smoothing: float
 
-    def __call__(self, outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
-        logits = outputs.logits.flatten(0, 1)  # (sentence, position, piece) -> (sentence * position, piece)
+    def __call__(
+        self, outputs: Seq2SeqLMOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        logits = outputs["logits"].flatten(0, 1)  # (sentence, position, piece) -> (sentence * position, piece)
         return torch.nn.functional.cross_entropy(logits, labels.flatten(), label_smoothing=self.smoothing)
 
 
@@ -283,7 +282,7 @@ def log(checkpoint: Path, every: int = 100) -> pd.DataFrame:
     Loss is the mean over the steps since the row before, in nats per target token, label smoothing included; norm (of
     the gradient, before it is clipped) and learning rate are those of the step.
     """
-    history = json.loads((checkpoint / _STATE).read_text())["log_history"]
+    history = json.loads((checkpoint / STATE).read_text())["log_history"]
     steps = pd.DataFrame([entry for entry in history if "loss" in entry])
     last_of = -(-steps["step"] // every) * every  # rounded up
     rows = steps.groupby(last_of).agg(
@@ -293,25 +292,9 @@ def log(checkpoint: Path, every: int = 100) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: its record is written last."""
-    try:
-        json.loads((checkpoint / _STATE).read_text())
-        lineage.read(checkpoint)
-    except (DataError, OSError, ValueError):  # not there, or cut off
-        return False
-    return True
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lineage.step_of, reverse=True)
-
-
 def _remove_not_resumable(folder: Path) -> None:
     """Delete the newest checkpoints up to one that training can go on from: what follows is trained again."""
-    found = _checkpoints(folder)
+    found = checkpoints(folder)
     ready = [all((checkpoint / name).exists() for name in _RESUME_ONLY) for checkpoint in found]
     _remove(found[: ready.index(True)] if any(ready) else found)
 

@@ -2,7 +2,7 @@
 
 Five source languages and one target language say the same events (`addends.runs.toy.grammar`) in different words and
 by different rules. Three of the five descend from one family: they share most stems by regular sound changes, two of
-them also the order of words. The other two are related to nothing. `describe` returns this table:
+them also the order of words. The other two are related to nothing:
 
 ========= ======= ======= ====== ========== ========== ========= ===== ========= ===============
 language  family  branch  order  marking    adjective  pronouns  free  replaced  sound_change
@@ -31,66 +31,30 @@ verb's ending only. Adverbs come early or late, and where roles are marked, subj
 or from the subject's number, somewhere else in the sentence; but a share ``SYNONYM_NOISE`` (0.25) of these choices is
 the other way round, by coin flip. And a share ``FRONTING`` (0.3) of the target's adverbs opens the sentence, by coin
 flip. Nothing in the source tells how the coin fell. So whoever knows source, grammar and lexicon perfectly is still
-wrong in a quarter of those words and in three of ten adverbs' places. `oracle` gives that reader's translations; what
-they score against the targets, about 89 chrF and 85 BLEU, is the ceiling for any model.
+wrong in a quarter of those words and in three of ten adverbs' places. That reader's translations score about 89 chrF
+and 85 BLEU against the targets, which is the ceiling for any model.
 """
 
 from __future__ import annotations
 
 import difflib
 import operator
-import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import pandas as pd
 
 from addends.errors import InputError
-from addends.runs.toy import grammar as grammar
-from addends.runs.toy.grammar import FRONTING, SYNONYM_NOISE, Language
+from addends.runs.toy import grammar
+from addends.runs.toy.grammar import Language
 from addends.runs.toy.lexicon import (
     LANGUAGES,
     TABLE,
     TARGET,
     random_rows,
-    relatedness,
     words_of_source,
     words_of_target,
 )
-
-__all__ = [
-    "FRONTING",
-    "LANGUAGES",
-    "SYNONYM_NOISE",
-    "TARGET",
-    "describe",
-    "oracle",
-    "pairs",
-    "relatedness",
-    "split",
-    "stems",
-]
-
-_EXAMPLE = (7, 163)  # seed and number of the event shown by `describe`
-
-
-def describe() -> pd.DataFrame:
-    """The table of source languages, a row each: how they are related, how they mark what, and an example.
-
-    Columns: language, family, branch, order (of subject, object, verb), marking (of roles, number, tense, person),
-    adjective (before or after its noun), pronouns (as subjects), free (share of clauses in which subject and object
-    change places), replaced (share of stems not inherited), sound_change, example.
-    """
-    seed, number = _EXAMPLE
-    names = ("family", "branch", "order", "marking", "adjective", "pronouns", "free", "replaced")
-    rows = [
-        {"language": row.code}
-        | {name: getattr(row, name) for name in names}
-        | {"sound_change": " ".join(f"{old}>{new}" for old, new in zip(*row.change, strict=True)) or "none"}
-        | {"example": pairs(row.code, number + 1, seed)["source"].iloc[number]}
-        for row in TABLE
-    ]
-    return pd.DataFrame(rows)
 
 
 def pairs(language: str, count: int, seed: int) -> pd.DataFrame:
@@ -134,66 +98,12 @@ def split(language: str, train: int, held_out: int, seed: int) -> tuple[pd.DataF
     return _frame(row, islice(others, train)), _frame(row, sample)
 
 
-def oracle(sentences: Iterable[str], seed: int) -> list[str]:
-    """The most probable target of each sentence: what a translator says who knows all but how the coins fell.
-
-    Parameters
-    ----------
-    sentences : iterable of str
-        Ids as in the column ``sentence`` of `pairs` and `split`, of the same ``seed``.
-
-    Raises
-    ------
-    InputError
-        If an id is not one of a toy sentence, or ``seed`` is not an integer of at least 0.
-    """
-    seed = _integer("seed", seed, 0)
-    numbers = []
-    for sentence in sentences:
-        match = re.fullmatch(r"toy-(\w+)-(\d{6,})", str(sentence))
-        if not match:
-            raise InputError(f"{sentence!r} is not the id of a toy sentence, which reads 'toy-{LANGUAGES[0]}-000123'.")
-        _language(match[1])
-        numbers.append(int(match[2]))
-    wanted = set(numbers)
-    events = enumerate(islice(_events(seed), max(numbers, default=-1) + 1))
-    said = {
-        number: grammar.spell_target(event, *words_of_target(), False) for number, event in events if number in wanted
-    }
-    return [said[number] for number in numbers]
-
-
-def stems(language: str) -> pd.DataFrame:
-    """The lexicon of a language: columns concept, kind, rank (1 is the most frequent), stem, target, synonym.
-
-    ``synonym`` is the second target word, missing where there is one word only.
-
-    Raises
-    ------
-    InputError
-        If the language is not in the table.
-    """
-    words, _ = words_of_source(_language(language))
-    targets, _ = words_of_target()
-    kinds = [(kind, rank) for kind, size in grammar.KINDS.items() for rank in range(1, size + 1)]
-    return pd.DataFrame(
-        {
-            "concept": range(grammar.CONCEPTS),
-            "kind": [kind for kind, _ in kinds],
-            "rank": [rank for _, rank in kinds],
-            "stem": words,
-            "target": [entry[0] for entry in targets],
-            "synonym": [entry[1] if len(entry) > 1 else None for entry in targets],
-        }
-    )
-
-
 def _language(code: str) -> Language:
     for row in TABLE:
         if row.code == code:
             return row
     near = difflib.get_close_matches(str(code).lower(), LANGUAGES, n=1, cutoff=0.3)
-    hint = f" Did you mean {near[0]!r}?" if near else " addends.runs.toy.describe() shows what they are."
+    hint = f" Did you mean {near[0]!r}?" if near else " addends.runs.toy.corpus says what they are."
     raise InputError(f"language={code!r} is no made-up source language. Allowed: {', '.join(LANGUAGES)}.{hint}")
 
 

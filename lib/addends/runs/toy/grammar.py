@@ -31,7 +31,7 @@ KINDS = {
 }
 FIRST = dict(zip(KINDS, accumulate(KINDS.values(), initial=0), strict=False))  # number of the first concept of a kind
 CONCEPTS = sum(KINDS.values())
-OBJECTS = {"act": None, "meet": "being", "handle": "thing", "give": "thing"}
+OBJECTS = {"act": "", "meet": "being", "handle": "thing", "give": "thing"}  # the kind of a verb's object
 PRONOUNS = ("1s", "2s", "3s a", "3s b", "1p", "2p", "3p")  # two genders in the third person singular
 CASES = ("accusative", "dative", "locative")
 ARTICLES = ("definite", "plural", "definite plural")
@@ -108,8 +108,9 @@ def draw(uniforms: list[float]) -> Event:
         room, words = (room - 5, words + 3) if event.agent.joined else (room - 2, words + 1)
         many = event.agent.plural or event.agent.joined is not None
         event.person = 6 if many else 2 + event.agent.concept % 2
-    if OBJECTS[frame]:
-        event.patient = _phrase(OBJECTS[frame], u)
+    acted_on = OBJECTS[frame]
+    if acted_on:
+        event.patient = _phrase(acted_on, u)
         room, words = room - 3, words + 1
     if frame == "give":
         event.recipient = _phrase("being", u)
@@ -143,7 +144,7 @@ def spell_source(event: Event, language: Language, stems: list[str], marks: dict
     def noun(phrase: Phrase, case: str | None) -> list[str]:
         words, after, stem = [], [], stems[phrase.concept]
         if suffixing:
-            stem += marks["plural"] * phrase.plural + marks["definite"] * phrase.definite + marks.get(case, "")
+            stem += marks["plural"] * phrase.plural + marks["definite"] * phrase.definite + marks.get(case or "", "")
         else:
             article = " ".join(["definite"] * phrase.definite + ["plural"] * phrase.plural)
             if case and language.marking == "particles":

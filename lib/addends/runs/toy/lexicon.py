@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 import numpy as np
-import pandas as pd
 
-from addends.runs.toy import grammar as grammar
+from addends.runs.toy import grammar
 from addends.runs.toy.grammar import Language
 
 # Relatedness in one place. A branch shares the order of words; a family shares stems, forms and the way of marking.
@@ -64,7 +63,7 @@ def words_of_source(row: Language) -> tuple[list[str], dict[str, str]]:
     change = str.maketrans(*row.change)  # one letter for one letter, so that different words stay different
     words = [stem.translate(change) for stem in stems]
     own = Mint(row.code, words)
-    words = [own.coin(*SHAPES) if new else word for word, new in zip(words, _replaced(row), strict=True)]
+    words = [own.coin(*SHAPES) if new else word for word, new in zip(words, replaced(row), strict=True)]
     for place in HOMONYMS:
         words[grammar.FIRST["thing"] + place] = words[grammar.FIRST["being"] + place]
     return words, {name: form.translate(change) for name, form in marks.items()}
@@ -81,24 +80,7 @@ def words_of_target() -> tuple[list[tuple[str, ...]], dict[str, str]]:
     return words, marks
 
 
-def relatedness() -> pd.DataFrame:
-    """Share of concepts for which two languages inherited the same stem, a row and a column each language.
-
-    ``relatedness().loc["ora", "uri"]`` is the share of stems of "ora" that become those of "uri" by its sound change.
-    Languages of different families share none but by chance.
-    """
-    kept = {row.code: ~np.array(_replaced(row)) for row in TABLE}
-    shares = [
-        [
-            float(np.mean(kept[a.code] & kept[b.code])) if a.family == b.family and a != b else float(a == b)
-            for b in TABLE
-        ]
-        for a in TABLE
-    ]
-    return pd.DataFrame(shares, index=LANGUAGES, columns=LANGUAGES)
-
-
-def _replaced(row: Language) -> list[bool]:
+def replaced(row: Language) -> list[bool]:
     return [number < row.replaced for number in next(random_rows(f"{row.code} replaced", grammar.CONCEPTS, SEED))]
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from addends.runs import corpora, vocabulary
-from addends.runs.recipe import Recipe
-from addends.runs.suite import Block, Condition, Run, Suite, diagonal
+from addends.runs.suite import Block, Condition, Recipe, Run, Suite, diagonal
 from addends.runs.toy import corpus as toy
+
+if TYPE_CHECKING:
+    from transformers import MarianTokenizer
 
 LANGUAGE = "ora"
 PIECES = 800
@@ -37,7 +40,7 @@ def _pairs(run: Run) -> pd.DataFrame:
     return corpora.draw(_split()[0], run.condition.pairs, run.seeds.order)
 
 
-def tokenizer(folder: Path):
+def tokenizer(folder: Path) -> MarianTokenizer:
     """The suite's tokenizer, trained on both sides of the training pairs where ``folder`` holds none."""
     if (folder / "tokenizer_config.json").exists():
         return vocabulary.train((), folder, PIECES)

@@ -1,25 +1,30 @@
-"""One unit of work: train one run, measure it at its checkpoints, write its tables.
+"""One job: train one run, measure it at its checkpoints, write its tables.
 
 Tables appear under the data folder only when the run is finished, each in one atomic step. Until then every measured
-checkpoint waits in the work folder, so that a unit that was killed goes on where it was and ends with the same tables.
+checkpoint waits in the work folder, so that a job that was killed goes on where it was and ends with the same tables.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
+from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
+from addends.decomposition.batches import Batch
 from addends.decomposition.encoding import encode, translate
 from addends.decomposition.loading import load
 from addends.decomposition.measure import corpus_means, measure_batch
 from addends.errors import DataError, InputError
-from addends.runs import corpora, finished, lineage, records, training, vocabulary
+from addends.runs import corpora, lineage, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -44,7 +49,7 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     ------
     DataError
         If the work folder holds a run of this name that was trained or measured with something else
-        (`addends.runs.records` says what is compared).
+        (`addends.runs.workfolder` says what is compared).
     DataError
         If a training pair shares a side with a held-out or a further sentence; or if a checkpoint holds a file that is
         not the one saved there, or its record does not follow from the one before.
@@ -59,9 +64,9 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     further = _sentences(suite, suite.further(), tokenizer) if suite.further else None
     pairs = suite.pairs(run)
     _refuse_overlap(pairs, suite)
-    complete = _complete(folder)
-    records.guard_training(folder, records.training_record(suite, run, pairs, tokenizer), complete)
-    records.guard_measuring(folder, records.measuring_record(suite))
+    complete = workfolder.complete_steps(folder)
+    workfolder.guard_training(folder, workfolder.training_record(suite, run, pairs, tokenizer), complete)
+    workfolder.guard_measuring(folder, workfolder.measuring_record(suite))
     if not {0, *steps} <= set(complete):
         encoded = Pairs(
             vocabulary.encode_all(tokenizer, pairs["source"]),
@@ -89,6 +94,20 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
 
+def train_and_measure_all(suite: Suite, names: Sequence[str], work: Path, data: Path, workers: int, cpu: bool) -> None:
+    """`train_and_measure` for each of ``names``, ``workers`` at a time, each in a process of its own."""
+    suite.tokenizer(work / suite.name / "vocabulary")  # once, before the runs share it
+    jobs = [(suite, name, work, data, cpu) for name in names]
+    if min(workers, len(names)) == 1:
+        for arguments in jobs:
+            train_and_measure(*arguments)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
+    with ProcessPoolExecutor(min(workers, len(names)), mp_context=context) as pool:
+        for done in [pool.submit(train_and_measure, *arguments) for arguments in jobs]:
+            done.result()
+
+
 def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     """Copy a run's last checkpoint to ``data/<suite>/checkpoint``: what `from_pretrained` needs, and whose it is.
 
@@ -99,9 +118,9 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     InputError
         If the suite has no such run.
     """
-    source = _last(suite, name, work)
+    source = workfolder.last_checkpoint(suite, name, work)
     target = data / suite.name / "checkpoint"
-    if not is_trained(suite, name, work):
+    if not workfolder.is_trained(suite, name, work):
         raise DataError(
             f"{source} is no finished checkpoint, so there are no weights of the run {name!r} to ship: weights stay in "
             f"the work folder that they were trained in, also where the run's tables are there. {target} is left as it "
@@ -118,11 +137,6 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target
-
-
-def is_trained(suite: Suite, name: str, work: Path) -> bool:
-    """Whether the work folder holds the run's last checkpoint, whole."""
-    return training.is_complete(_last(suite, name, work))
 
 
 def is_shipped(suite: Suite, name: str, data: Path) -> bool:
@@ -143,7 +157,9 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
     """
     model, tokenizer = load(checkpoint, device=device)
     block, here = suite.block_of(run), {"run": run.name, "checkpoint": step}
-    own, reference, translations = [], [], []
+    own: list[pd.DataFrame] = []
+    reference: list[pd.DataFrame] = []
+    translations: list[pd.DataFrame] = []
     for sources, targets, ids in _chunks(suite.held_out()):
         translated, read, said = _translated(model, tokenizer, suite, sources, targets, ids)
         translations.append(said)
@@ -162,7 +178,7 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
         pieces["measurements"] = pd.concat(
             [frame.assign(target=name) for name, frame in by_target.items() if step in sentence_steps[name]]
         )
-    if step in suite.further_checkpoints:
+    if suite.further and step in suite.further_checkpoints:
         said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(suite.further())]
         scores, pieces["further"] = _scored(pd.concat(said, ignore_index=True))
         quality.append(scores.assign(set="further"))
@@ -189,7 +205,14 @@ def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], lis
         yield tuple(chunk[name].tolist() for name in ("source", "target", "sentence"))
 
 
-def _translated(model, tokenizer, suite: Suite, sources: list[str], targets: list[str], ids: list[str]):
+def _translated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    suite: Suite,
+    sources: list[str],
+    targets: list[str],
+    ids: list[str],
+) -> tuple[Batch, Batch, pd.DataFrame]:
     """The model's own output and the reference as batches, and a row a sentence: what was said, and the nll."""
     translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
     read = encode(model, tokenizer, sources, targets)
@@ -232,12 +255,12 @@ def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> d
     return found
 
 
-def _runs_row(suite: Suite, run: Run, tokenizer, pairs: int) -> pd.DataFrame:
+def _runs_row(suite: Suite, run: Run, tokenizer: MarianTokenizer, pairs: int) -> pd.DataFrame:
     # Of a new model: one that was loaded calls its fixed sinusoidal positions trainable too.
     model = training.new_model(suite.recipe, tokenizer, run.seeds.init)
     parameters = model.num_parameters(only_trainable=True)
     said = {"pairs": pairs, "parameters": parameters, "lineage": "chain"}
-    return pd.DataFrame([finished.description(suite, run) | said])
+    return pd.DataFrame([workfolder.description(suite, run) | said])
 
 
 def _proven(folder: Path, steps: tuple[int, ...]) -> pd.DataFrame:
@@ -263,7 +286,7 @@ def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
             )
 
 
-def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer) -> pd.DataFrame:
+def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
     lengths = {
         f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
         for side in ("source", "target")
@@ -279,21 +302,9 @@ def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer) -> pd.DataFrame:
     return sentences
 
 
-def _complete(folder: Path) -> list[int]:
-    """The steps whose checkpoints a work folder holds whole."""
-    found = (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
-    return sorted(lineage.step_of(path) for path in found if training.is_complete(path))
-
-
-def _last(suite: Suite, name: str, work: Path) -> Path:
-    return work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
-
-
 def _shipped(suite: Suite, name: str) -> dict:
     return {"suite": suite.name, "run": name, "step": suite.recipe.steps}
 
 
 def _device() -> str:
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"

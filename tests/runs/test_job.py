@@ -18,11 +18,9 @@ from safetensors.torch import load_file
 import addends
 from addends import tables
 from addends.errors import DataError, InputError
-from addends.runs import finished as finishing
-from addends.runs import records, training, unit, vocabulary
+from addends.runs import job, training, vocabulary, workfolder
 from addends.runs.quality import negative_log_likelihood, sentence_scores
-from addends.runs.recipe import Recipe, Seeds
-from addends.runs.suite import Block, Condition, Run, Suite
+from addends.runs.suite import Block, Condition, Recipe, Run, Seeds, Suite
 from addends.runs.toy import corpus as toy
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
@@ -91,7 +89,7 @@ def read_all(data: Path) -> dict[str, pd.DataFrame]:
 def finished(tmp_path_factory):
     """Work and data folder of a suite whose first run is finished."""
     folder = tmp_path_factory.mktemp("finished")
-    unit.train_and_measure(SUITE, "ora-a", folder / "work", folder / "data", cpu=True)
+    job.train_and_measure(SUITE, "ora-a", folder / "work", folder / "data", cpu=True)
     return folder / "work", folder / "data"
 
 
@@ -235,7 +233,7 @@ def test_sentences_and_runs_say_what_was_done(finished, long_ago):
 def test_a_second_run_adds_its_files_and_changes_none(finished, tmp_path):
     work, data = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in finished)
     before = {file: (data / file).read_bytes() for file in files_under(data)}
-    unit.train_and_measure(SUITE, "ora-b", work, data, cpu=True)
+    job.train_and_measure(SUITE, "ora-b", work, data, cpu=True)
     assert {file: (data / file).read_bytes() for file in before} == before
     both = read_all(data)
     assert both["runs"]["run"].tolist() == ["ora-a", "ora-b"]
@@ -255,7 +253,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_path, long_ago, monkeypatch):
     data = tmp_path / "data"
-    measure, write, measured = unit.measure_checkpoint, tables.write, []
+    measure, write, measured = job.measure_checkpoint, tables.write, []
 
     def dies_at_eight(suite, run, step, *arguments):
         measured.append(step)
@@ -269,15 +267,15 @@ def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_pa
         return write(frame, path, table)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "measure_checkpoint", dies_at_eight)
+        patch.setattr(job, "measure_checkpoint", dies_at_eight)
         with pytest.raises(Killed):
-            unit.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+            job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     assert measured == [4, 8]
     assert files_under(tmp_path / "data") == []
     with monkeypatch.context() as patch:
         patch.setattr(tables, "write", dies_between_two_tables)
         with pytest.raises(Killed):
-            unit.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+            job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     half = trained / "tiny" / "ora-a" / "measured" / "8"
     assert (half / "quality.parquet").exists()
     assert not (half / "measurements.parquet").exists()
@@ -285,8 +283,8 @@ def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_pa
 
     measured.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(unit, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
-        unit.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+        patch.setattr(job, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
+        job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     assert measured == [8, 12]  # what was done is not done again
     for table, frame in read_all(data).items():
         pd.testing.assert_frame_equal(frame, long_ago[table])
@@ -304,9 +302,9 @@ def test_a_unit_killed_while_training_ends_with_the_same_tables(tmp_path, long_a
     with monkeypatch.context() as patch:
         patch.setattr(training._SaveAt, "on_step_end", dies_after_six)
         with pytest.raises(Killed):
-            unit.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+            job.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
     assert files_under(tmp_path / "data") == []
-    unit.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+    job.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
     for table, frame in read_all(tmp_path / "data").items():
         pd.testing.assert_frame_equal(frame, long_ago[table])
 
@@ -320,7 +318,7 @@ def test_the_row_that_says_a_run_is_there_is_written_last(trained, tmp_path, mon
         return write(frame, path, table)
 
     monkeypatch.setattr(tables, "write", watched)
-    unit.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+    job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
     assert sorted(written) == sorted([*tables.SCHEMAS, "sentences"])  # the held-out ones, and the further ones
     assert written[-1] == "runs"
 
@@ -332,9 +330,9 @@ def test_what_is_finished_is_neither_trained_nor_measured_again(finished, monkey
     def refuse(*arguments, **options):
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr(unit, "measure_checkpoint", refuse)
+    monkeypatch.setattr(job, "measure_checkpoint", refuse)
     monkeypatch.setattr(training, "train", refuse)
-    unit.train_and_measure(SUITE, "ora-a", work, data, cpu=True)
+    job.train_and_measure(SUITE, "ora-a", work, data, cpu=True)
     assert {file: (data / file).read_bytes() for file in files_under(data)} == before
 
 
@@ -348,7 +346,7 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
     with torch.no_grad():
         model.final_logits_bias[0, model.config.eos_token_id] = bias
     model.save_pretrained(checkpoint)
-    pieces = unit.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
+    pieces = job.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
     assert set(pieces) == set(TABLES) - {"runs", "training", "manifest"}
     assert pieces["translations"]["tokens"].tolist() == [tokens] * 6
     own = pieces["measurements"].query("target == 'own'")
@@ -368,10 +366,10 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
 def test_sentences_keep_their_own_numbers_however_they_are_batched(finished, monkeypatch):
     """The held-out sentences are sorted and cut into batches; every number must land on its own sentence."""
     checkpoint = finished[0] / "tiny" / "ora-a" / "checkpoint-12"
-    whole = unit.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
-    monkeypatch.setattr(unit, "_BATCH_SIZE", 4)
+    whole = job.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
+    monkeypatch.setattr(job, "_BATCH_SIZE", 4)
     backwards = dataclasses.replace(SUITE, held_out=lambda: split()[1].iloc[::-1])
-    parted = unit.measure_checkpoint(backwards, SUITE.run("ora-a"), 12, checkpoint, "cpu")
+    parted = job.measure_checkpoint(backwards, SUITE.run("ora-a"), 12, checkpoint, "cpu")
     assert parted["translations"]["nll"].nunique() == 6
     for table, frame in whole.items():
         names = tables.key(table)
@@ -392,7 +390,7 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
     other = dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **{name: 9}))
     before = files_under(trained)
     with pytest.raises(DataError, match=rf"work/tiny/ora-a holds a run trained with other {name}_seed .*another work"):
-        unit.train_and_measure(with_block(runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
+        job.train_and_measure(with_block(runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
     assert files_under(trained) == before
     assert not (tmp_path / "data").exists()
 
@@ -400,11 +398,11 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
 def test_a_work_folder_of_another_recipe_is_refused_by_name(trained, tmp_path):
     other = dataclasses.replace(SUITE, recipe=dataclasses.replace(SUITE.recipe, dropout=0.2))
     with pytest.raises(DataError, match=r"other dropout \(\{'dropout': 0\.1\}; now \{'dropout': 0\.2\}\)"):
-        unit.train_and_measure(other, "ora-a", trained, tmp_path / "data", cpu=True)
+        job.train_and_measure(other, "ora-a", trained, tmp_path / "data", cpu=True)
 
 
 def test_an_unknown_run_is_refused_before_anything_is_written(tmp_path):
-    for call in (unit.train_and_measure, unit.ship):
+    for call in (job.train_and_measure, job.ship):
         with pytest.raises(InputError, match=r"run='ora-z' is not one of \['ora-a', 'ora-b'\]"):
             call(SUITE, "ora-z", tmp_path / "work", tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
@@ -415,7 +413,7 @@ def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path
     held.loc[2, "target"] = "mo " * 200
     bad = dataclasses.replace(SUITE, held_out=lambda: held)
     with pytest.raises(InputError, match=f"{held['sentence'][2]}' has .* tokens.*positions=96"):
-        unit.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+        job.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
@@ -427,7 +425,7 @@ def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training
     with pytest.raises(
         DataError, match=rf"1 training pair.* share a side with the {name} sentences, .*{pairs['sentence'][5]}"
     ):
-        unit.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+        job.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
@@ -437,7 +435,7 @@ def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training
 def test_what_is_shipped_is_what_loading_needs_and_the_same_model(finished, tmp_path):
     work, _ = finished
     for _ in range(2):  # a second time replaces the first
-        folder = unit.ship(SUITE, "ora-a", work, tmp_path / "data")
+        folder = job.ship(SUITE, "ora-a", work, tmp_path / "data")
     assert folder == tmp_path / "data" / "tiny" / "checkpoint"
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
     assert set(files_under(folder)) == {
@@ -460,19 +458,19 @@ def test_what_is_shipped_is_what_loading_needs_and_the_same_model(finished, tmp_
 
 
 def test_what_is_shipped_says_whose_it_is(finished, tmp_path):
-    assert not unit.is_shipped(SUITE, "ora-a", tmp_path / "data")
-    unit.ship(SUITE, "ora-a", finished[0], tmp_path / "data")
-    assert unit.is_shipped(SUITE, "ora-a", tmp_path / "data")
-    assert not unit.is_shipped(SUITE, "ora-b", tmp_path / "data")
+    assert not job.is_shipped(SUITE, "ora-a", tmp_path / "data")
+    job.ship(SUITE, "ora-a", finished[0], tmp_path / "data")
+    assert job.is_shipped(SUITE, "ora-a", tmp_path / "data")
+    assert not job.is_shipped(SUITE, "ora-b", tmp_path / "data")
     longer = dataclasses.replace(SUITE, recipe=dataclasses.replace(SUITE.recipe, checkpoints=(*STEPS, 16)))
-    assert not unit.is_shipped(longer, "ora-a", tmp_path / "data")
+    assert not job.is_shipped(longer, "ora-a", tmp_path / "data")
 
 
 @pytest.mark.parametrize("work", ["finished", "empty"])
 def test_an_unfinished_run_is_not_shipped(finished, tmp_path, work):
     folder = finished[0] if work == "finished" else tmp_path / "work"
     with pytest.raises(DataError, match=r"ora-b/checkpoint-12 is no finished checkpoint.*--work.*--again"):
-        unit.ship(SUITE, "ora-b", folder, tmp_path / "data")
+        job.ship(SUITE, "ora-b", folder, tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -484,10 +482,10 @@ def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished):
         raise AssertionError("only tables are read")
 
     blind = dataclasses.replace(SUITE, held_out=refuse, pairs=refuse, tokenizer=refuse)
-    assert finishing.lacks(blind, "ora-a", finished[1]) is None
-    assert finishing.is_begun(blind, "ora-a", finished[1])
-    assert "No 'runs' table at" in finishing.lacks(blind, "ora-b", finished[1])
-    assert not finishing.is_begun(blind, "ora-b", finished[1])
+    assert workfolder.what_is_missing(blind, "ora-a", finished[1]) is None
+    assert workfolder.is_begun(blind, "ora-a", finished[1])
+    assert "No 'runs' table at" in workfolder.what_is_missing(blind, "ora-b", finished[1])
+    assert not workfolder.is_begun(blind, "ora-b", finished[1])
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -495,9 +493,9 @@ def test_a_run_with_a_table_missing_or_cut_short_is_not_finished(finished, tmp_p
     data = Path(shutil.copytree(finished[1], tmp_path / "data"))
     file = data / "tiny" / table / "ora-a.parquet"
     file.write_bytes(file.read_bytes()[:-100])
-    assert f"{file} cannot be read as parquet" in finishing.lacks(SUITE, "ora-a", data)
+    assert f"{file} cannot be read as parquet" in workfolder.what_is_missing(SUITE, "ora-a", data)
     file.unlink()
-    assert f"{file}: a parquet file" in finishing.lacks(SUITE, "ora-a", data)
+    assert f"{file}: a parquet file" in workfolder.what_is_missing(SUITE, "ora-a", data)
 
 
 @pytest.mark.parametrize(
@@ -522,17 +520,21 @@ def test_a_run_with_rows_missing_is_not_finished(finished, tmp_path, long_ago, t
     fewer = long_ago[table].query(keep, local_dict={"one": one, "further": split()[2]["sentence"].iloc[0]})
     assert 0 < len(fewer) < len(long_ago[table])
     tables.write(fewer, data / "tiny" / table / "ora-a.parquet", table)
-    assert re.search(message, finishing.lacks(SUITE, "ora-a", data))
+    assert re.search(message, workfolder.what_is_missing(SUITE, "ora-a", data))
 
 
 def test_a_run_of_another_recipe_is_not_this_one_finished(finished):
     run = dataclasses.replace(SUITE.runs[0], seeds=Seeds(1, 2, 9))
-    assert "says dropout_seed=3, the suite 9" in finishing.lacks(with_block(runs=(run,)), "ora-a", finished[1])
-    assert "says block='tried', the suite 'other'" in finishing.lacks(with_block(name="other"), "ora-a", finished[1])
+    assert "says dropout_seed=3, the suite 9" in workfolder.what_is_missing(
+        with_block(runs=(run,)), "ora-a", finished[1]
+    )
+    assert "says block='tried', the suite 'other'" in workfolder.what_is_missing(
+        with_block(name="other"), "ora-a", finished[1]
+    )
     more = with_block(sentence_checkpoints=STEPS)
-    assert "lacks the checkpoints [4]" in finishing.lacks(more, "ora-a", finished[1])
+    assert "lacks the checkpoints [4]" in workfolder.what_is_missing(more, "ora-a", finished[1])
     fewer = with_block(sentence_checkpoints=(12,))
-    assert finishing.lacks(fewer, "ora-a", finished[1]) is None
+    assert workfolder.what_is_missing(fewer, "ora-a", finished[1]) is None
 
 
 # --- what guards weights, and what guards measurements ---
@@ -550,10 +552,10 @@ def measured(finished, tmp_path, monkeypatch):
 
 
 def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp_path, long_ago, monkeypatch):
-    steps, measure = [], unit.measure_checkpoint
-    monkeypatch.setattr(unit, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
+    steps, measure = [], job.measure_checkpoint
+    monkeypatch.setattr(job, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
     more = with_block(sentence_checkpoints=STEPS)
-    unit.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
+    job.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
     assert steps == [4]
     now = read_all(tmp_path / "data")
     for table in ("translations", "measurements"):
@@ -577,12 +579,12 @@ def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_
     other = dataclasses.replace(SUITE, **change)
     before = files_under(measured)
     with pytest.raises(DataError, match=rf"ora-a/measured holds measurements made with {message}.*checkpoints .* stay"):
-        unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+        job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
     assert files_under(measured) == before
     assert not (tmp_path / "data").exists()
     shutil.rmtree(measured / "tiny" / "ora-a" / "measured")  # as the message says
-    unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
-    assert finishing.lacks(other, "ora-a", tmp_path / "data") is None
+    job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+    assert workfolder.what_is_missing(other, "ora-a", tmp_path / "data") is None
 
 
 def record() -> dict:
@@ -594,7 +596,7 @@ def record() -> dict:
         "languages": ["ora"],
         "pairs": 80,
         "threads": 1,
-        "pairs_sha256": records.sentences_sha256(split()[0]),
+        "pairs_sha256": workfolder.sentences_sha256(split()[0]),
         "vocabulary_sha256": "0" * 64,
     }
 
@@ -606,7 +608,7 @@ def test_what_a_record_does_not_say_is_not_taken_to_be_equal(measured, tmp_path,
     del said[entry]
     file.write_text(json.dumps(said))
     with pytest.raises(DataError, match=rf"other {entry} \(\{{'{entry}': 'unknown'\}}"):
-        unit.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
+        job.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
 
 
 @pytest.mark.parametrize(
@@ -614,21 +616,21 @@ def test_what_a_record_does_not_say_is_not_taken_to_be_equal(measured, tmp_path,
     [("threads", 2), ("pairs", 40), ("languages", ["ora", "uri"]), ("order_seed", 7), ("dropout_seed", 7)],
 )
 def test_a_resume_with_anything_else_is_refused_by_name(tmp_path, entry, value):
-    records.guard_training(tmp_path, record() | {entry: value}, [])
+    workfolder.guard_training(tmp_path, record() | {entry: value}, [])
     with pytest.raises(DataError, match=rf"holds a run trained with other {entry} \(.*left as they are"):
-        records.guard_training(tmp_path, record(), [4])
+        workfolder.guard_training(tmp_path, record(), [4])
 
 
 def test_other_training_pairs_are_refused(measured, tmp_path):
     other = dataclasses.replace(SUITE, pairs=lambda run: split()[0].iloc[::-1])
     with pytest.raises(DataError, match=r"holds a run trained with other pairs_sha256 .*left as they are"):
-        unit.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+        job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
 
 
 def test_another_vocabulary_is_refused(tmp_path):
-    records.guard_training(tmp_path, record(), [])
+    workfolder.guard_training(tmp_path, record(), [])
     with pytest.raises(DataError, match="other vocabulary_sha256"):
-        records.guard_training(tmp_path, record() | {"vocabulary_sha256": "1" * 64}, [])
+        workfolder.guard_training(tmp_path, record() | {"vocabulary_sha256": "1" * 64}, [])
 
 
 def test_a_checkpoint_that_training_has_passed_cannot_be_added(measured, tmp_path):
@@ -637,32 +639,30 @@ def test_a_checkpoint_that_training_has_passed_cannot_be_added(measured, tmp_pat
     with pytest.raises(
         DataError, match=r"trained up to step 12, and the weights of step 6 are not in it.*another work"
     ):
-        unit.train_and_measure(
-            dataclasses.replace(SUITE, recipe=recipe), "ora-a", measured, tmp_path / "data", cpu=True
-        )
+        job.train_and_measure(dataclasses.replace(SUITE, recipe=recipe), "ora-a", measured, tmp_path / "data", cpu=True)
     assert files_under(measured) == before
 
 
 def test_checkpoints_can_be_added_before_training_passes_them_and_dropped_after(tmp_path):
-    records.guard_training(tmp_path, record(), [])
-    records.guard_training(tmp_path, record() | {"checkpoints": [4, 6, 8, 12]}, [4])
+    workfolder.guard_training(tmp_path, record(), [])
+    workfolder.guard_training(tmp_path, record() | {"checkpoints": [4, 6, 8, 12]}, [4])
     assert json.loads((tmp_path / "run.json").read_text())["checkpoints"] == [4, 6, 8, 12]
-    records.guard_training(tmp_path, record() | {"checkpoints": [8, 12]}, [4, 6, 8, 12])
+    workfolder.guard_training(tmp_path, record() | {"checkpoints": [8, 12]}, [4, 6, 8, 12])
     with pytest.raises(DataError, match=r"other steps \(\{'steps': 12\}; now \{'steps': 16\}\)"):
-        records.guard_training(tmp_path, record() | {"checkpoints": [8, 12, 16]}, [4, 6, 8, 12])
+        workfolder.guard_training(tmp_path, record() | {"checkpoints": [8, 12, 16]}, [4, 6, 8, 12])
 
 
 def test_a_spoilt_record_is_named(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run\.json is no record"):
-        records.guard_training(tmp_path, record(), [])
+        workfolder.guard_training(tmp_path, record(), [])
 
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory):
     """The work folder of the suite's second run, finished."""
     work = tmp_path_factory.mktemp("stranger")
-    unit.train_and_measure(SUITE, "ora-b", work, work / "data", cpu=True)
+    job.train_and_measure(SUITE, "ora-b", work, work / "data", cpu=True)
     return work / "tiny" / "ora-b"
 
 
@@ -699,7 +699,7 @@ def test_what_is_of_another_run_is_not_measured_as_this_one(finished, stranger, 
     work = Path(shutil.copytree(finished[0], tmp_path / "work"))
     plant(work / "tiny" / "ora-a", stranger)
     with pytest.raises(DataError, match=message):
-        unit.train_and_measure(SUITE, "ora-a", work, tmp_path / "data", cpu=True)
+        job.train_and_measure(SUITE, "ora-a", work, tmp_path / "data", cpu=True)
     assert not (tmp_path / "data").exists()
 
 
@@ -707,12 +707,12 @@ def test_what_is_of_another_run_is_not_measured_as_this_one(finished, stranger, 
 def test_tables_of_another_run_are_not_this_one_finished(finished, tmp_path, long_ago, table):
     data = Path(shutil.copytree(finished[1], tmp_path / "data"))
     tables.write(long_ago[table].assign(run="ora-b"), data / "tiny" / table / "ora-a.parquet", table)
-    assert re.search(r"holds rows of \['ora-b'\]|says run='ora-b'", finishing.lacks(SUITE, "ora-a", data))
+    assert re.search(r"holds rows of \['ora-b'\]|says run='ora-b'", workfolder.what_is_missing(SUITE, "ora-a", data))
 
 
 def test_a_checkpoint_that_the_recipe_drops_later_stays_a_link_of_the_chain(finished, tmp_path):
     work = Path(shutil.copytree(finished[0], tmp_path / "work"))
     recipe = dataclasses.replace(SUITE.recipe, checkpoints=(8, 12))
     fewer = dataclasses.replace(SUITE, recipe=recipe, keep_states=(0,))
-    unit.train_and_measure(fewer, "ora-a", work, tmp_path / "data", cpu=True)
-    assert finishing.lacks(fewer, "ora-a", tmp_path / "data") is None
+    job.train_and_measure(fewer, "ora-a", work, tmp_path / "data", cpu=True)
+    assert workfolder.what_is_missing(fewer, "ora-a", tmp_path / "data") is None

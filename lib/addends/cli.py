@@ -1,0 +1,151 @@
+"""The command `addends`: trains and measures suites, says how far they are, and computes the tables of two pages.
+
+What a newcomer types first::
+
+    addends train toy
+    addends status toy
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import crossed.coverage
+from addends import replication, tables
+from addends.errors import AddendsError, DataError
+from addends.runs import SUITES, Suite, lineage, workfolder
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(sorted(SUITES))}.")]
+Only = Annotated[list[str] | None, typer.Option(metavar="RUN", help="Only this run; may be given several times.")]
+Work = Annotated[Path, typer.Option(help="Checkpoints are in this folder.")]
+Data = Annotated[Path, typer.Option(help="Tables are in this folder.")]
+
+
+@app.callback()
+def addends() -> None:
+    """Transformer states as exact sums: train and measure suites of runs, and compute the book's own tables.
+
+    A newcomer types `addends train toy`, then `addends status toy`.
+    """
+
+
+@app.command()
+def train(
+    suite: SuiteName,
+    only: Only = None,
+    work: Work = Path("runs"),
+    data: Data = Path("data"),
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one core each.")] = 2,
+    again: Annotated[bool, typer.Option("--again", help="Also do runs whose tables are there.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
+    ship: Annotated[str | None, typer.Option(metavar="RUN", help="Then copy its last checkpoint to the data.")] = None,
+) -> None:
+    """Train the runs of a suite and measure them.
+
+    A run whose tables are there is left alone, one that was cut off goes on. Each run has a core and a process of its
+    own, so that results do not depend on how many cores there are.
+    """
+    from addends.runs import job  # imports torch
+
+    chosen = _suite(suite)
+    names = _runs(chosen, only)
+    if ship is not None:
+        chosen.run(ship)
+    if not again:
+        names = [name for name in names if _is_to_do(chosen, name, data)]
+    if names:
+        job.train_and_measure_all(chosen, names, work, data, workers, cpu)
+    if ship is None:
+        return
+    if job.is_shipped(chosen, ship, data) and not workfolder.is_trained(chosen, ship, work):
+        print(f"{data}/{chosen.name}/checkpoint is there: the last checkpoint of {ship}")
+    else:
+        print(f"Shipped {job.ship(chosen, ship, work, data)}")
+
+
+@app.command()
+def status(suite: SuiteName, only: Only = None, work: Work = Path("runs"), data: Data = Path("data")) -> None:
+    """Say which runs are finished, what the others lack, and whether the chains of checkpoints hold.
+
+    Weights are verified where the work folder holds the run. The exit status is 1 where a chain is broken.
+    """
+    chosen, broken = _suite(suite), []
+    for name in _runs(chosen, only):
+        missing = workfolder.what_is_missing(chosen, name, data)
+        print(f"{name}: {'finished' if missing is None else missing}")
+        folder = work / chosen.name / name
+        if not workfolder.is_trained(chosen, name, work):
+            continue
+        manifest = lineage.chain(folder, chosen.recipe.checkpoints)
+        wrong = lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
+        broken += [f"{name}: {complaint}" for complaint in wrong]
+        if not wrong:
+            last = manifest["checkpoint"].iloc[-1]
+            print(f"{name}: {len(manifest)} records from step 0 to {last}, each follows from the one before")
+    if broken:
+        raise DataError("Chains are broken.\n  " + "\n  ".join(broken))
+
+
+@app.command()
+def coverage(
+    simulations: Annotated[int, typer.Option(min=1, help="Tables for each combination.")] = 4_000,
+    draws: Annotated[int, typer.Option(min=1, help="Draws for each interval.")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    output: Annotated[Path, typer.Option(help="The table goes here.")] = Path("data/statistics/coverage.parquet"),
+) -> None:
+    """Simulate how often intervals of the run's variance hold the truth, and write the table."""
+    table = crossed.coverage.coverage(simulations=simulations, draws=draws, seed=seed)
+    shown = table.pivot_table(index=["quantity", "true_share", "runs"], columns="method", values="coverage")
+    print(shown.round(3).to_string())
+    print(f"Written: {tables.write_parquet(table.assign(seed=seed, draws=draws), output)}")
+
+
+@app.command()
+def replicate(
+    output: Annotated[Path, typer.Option(help="The tables go here.")] = Path("data/published_results"),
+) -> None:
+    """Derive the released results again and write this project's figures.
+
+    The released files are read from $ADDENDS_DATA/published, or downloaded. Some ten minutes on one core.
+    """
+    computed = replication.compute(progress=True)
+    folder = replication.write(computed, output)
+    for name, frame in computed.items():
+        size = (folder / f"{name}.parquet").stat().st_size
+        print(f"{folder}/{name}.parquet: {len(frame):,} rows, {size:,} bytes")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; an error of this project's own is one paragraph on standard error, and exit status 1."""
+    try:
+        app(arguments, prog_name="addends")
+    except AddendsError as error:
+        typer.echo(f"addends: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+def _suite(name: str) -> Suite:
+    if name not in SUITES:
+        raise typer.BadParameter(f"SUITE={name!r} is not one of {sorted(SUITES)}.")
+    return SUITES[name]
+
+
+def _runs(suite: Suite, only: list[str] | None) -> list[str]:
+    """The runs wanted, each once: two processes on one run would clash."""
+    return [suite.run(name).name for name in dict.fromkeys(only or [run.name for run in suite.runs])]
+
+
+def _is_to_do(suite: Suite, name: str, data: Path) -> bool:
+    """Whether a run is not finished; says so where it is, or where some of its tables are there."""
+    missing = workfolder.what_is_missing(suite, name, data)
+    if missing is None:
+        print(f"{name} is there: {data}/{suite.name}/*/{name}.parquet; --again makes it anew")
+        return False
+    if workfolder.is_begun(suite, name, data):
+        print(f"{name} is not finished: {missing}")
+    return True

@@ -1,0 +1,53 @@
+"""Executes a notebook as a reader would who edits its parameters, and reads what it shows."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def notebook(prefix: str) -> Path:
+    """The notebook whose name begins so: by name, for a new one moves the others' places."""
+    (path,) = [path for path in NOTEBOOKS if path.stem.startswith(prefix)]
+    return path
+
+
+def run(path: Path, **parameters) -> nbformat.NotebookNode:
+    """Execute a notebook with some of its parameters replaced, as by a reader who edits the first code cell."""
+    content = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
+    if "data" in parameters and "chosen_runs = " in cell.source:
+        parameters = {"chosen_runs": None, **parameters}  # other tables have other runs
+    for name in parameters:
+        assert f"{name} = " in cell.source, f"{path.name} has no parameter {name}"
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    NotebookClient(content, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    return content
+
+
+def glued(content: nbformat.NotebookNode) -> dict:
+    """What the notebook glued, by name: {name: text}."""
+    found = {}
+    for cell in content.cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            if name:
+                bundle = output["data"]
+                found[name] = next(value for kind, value in bundle.items() if kind.endswith("text/plain"))
+    return found
+
+
+def values(content: nbformat.NotebookNode) -> dict:
+    """What the notebook glued, by name, as Python's values: {name: number or text}."""
+    return {name: ast.literal_eval(text) for name, text in glued(content).items()}
+
+
+def figures(content: nbformat.NotebookNode) -> list:
+    """The outputs that are pictures."""
+    outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]
