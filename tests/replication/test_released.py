@@ -168,6 +168,13 @@ def test_every_table_is_valid_with_unique_keys_and_known_runs(data):
             assert set(frame["run"]) == set(RUNS)
 
 
+@pytest.mark.filterwarnings("ignore:Left out")
+def test_the_tables_can_be_written_and_read_like_those_of_any_suite(data, tmp_path):
+    for name, frame in released_tables.tables().items():
+        schemas.write(frame, tmp_path / f"{name}.parquet", name)
+        pd.testing.assert_frame_equal(schemas.read_suite(tmp_path, name), frame)
+
+
 @pytest.mark.parametrize("table", ["measurements", "trajectories"])
 def test_importance_sums_to_one_over_terms(data, table):
     frame = getattr(released_tables, table)()

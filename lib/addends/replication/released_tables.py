@@ -1,8 +1,9 @@
 """The released measurements as tables of this project: six that are valid under its schemas, and two besides.
 
-With :func:`tables`, written by `addends.tables.write`, the pages that take a folder of tables can read the release.
-Names are mapped as `addends.replication.released` says, and values are not changed unless a function's docstring says
-so. No key occurs twice in any of the files.
+:func:`tables` returns the six. Written by `addends.tables.write` they are a folder that `addends.tables.read_suite`
+reads, so that the released runs can be analysed like runs of one's own. Names are mapped as
+`addends.replication.released` says. Values are not changed unless a function's docstring says so. No key occurs twice
+in any of the files.
 """
 
 from __future__ import annotations
