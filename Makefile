@@ -92,7 +92,7 @@ QUICK = notebooks/01_decompose_one_sentence.ipynb notebooks/05_split_run_and_sen
 
 quick: $(INSTALLED)  ## Execute three pages and run the fast tests (two minutes)
 	@mkdir -p _build/quick
-	"$(BIN)/python" -m nbconvert --execute --to html --output-dir _build/quick --log-level WARN $(QUICK)
+	"$(BIN)/python" -m nbconvert --execute --to html --output-dir _build/quick --log-level ERROR $(QUICK)
 	"$(BIN)/python" -m pytest -q -m "not slow" $(QUICK_TESTS) $(PYTEST_ARGS)
 
 # Books and tests use what is in the repository: no model is looked for elsewhere, unless HF_HUB_OFFLINE=0 is given.

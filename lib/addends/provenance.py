@@ -81,12 +81,13 @@ def hashes(folder: str | os.PathLike) -> pd.DataFrame:
     if not files:
         raise DataError(f"The folder {folder} holds no file. Restore its files from version control.")
     return pd.DataFrame(
-        [{"file": name, "bytes": file.stat().st_size, "sha256": _digest(file)} for name, file in files],
+        [{"file": name, "bytes": file.stat().st_size, "sha256": file_sha256(file)} for name, file in files],
         columns=["file", "bytes", "sha256"],
     )
 
 
-def _digest(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

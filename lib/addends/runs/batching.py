@@ -17,6 +17,9 @@ class Pairs(Dataset):
     """Encoded sentence pairs, each with its identifier (its number, where none are given).
 
     Item k is (k, source, target).
+
+    >>> Pairs([np.array([5, 0])], [np.array([7, 9, 0])], ["fra-eng-000001"])[0]
+    (0, array([5, 0]), array([7, 9, 0]))
     """
 
     def __init__(self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], ids: Sequence[str] | None = None):
@@ -40,6 +43,9 @@ class Pairs(Dataset):
 
 class OrderedBatches(Sampler):
     """The training order, whole: ``steps`` batches of pairs of similar length, drawn by ``order_seed`` alone.
+
+    >>> len(list(OrderedBatches(np.array([3, 9, 4, 8]), batch_pairs=2, steps=5, order_seed=1)))
+    5
 
     Every pass over the corpus shuffles the pairs, cuts them into pools of ``pool`` batches, sorts each pool by length
     (so that little is padding) and shuffles the batches. Since the order does not depend on what was trained before,
@@ -77,6 +83,9 @@ class Collator:
     """Pads a batch; the decoder reads the target shifted right behind the start symbol.
 
     The entry ``pairs`` says which training pairs are in it: it is for the record, and not for the model.
+
+    >>> Collator(pad=59, start=59)([(0, np.array([5, 0]), np.array([7, 9, 0]))])["decoder_input_ids"]
+    tensor([[59,  7,  9]])
     """
 
     pad: int

@@ -1,26 +1,26 @@
 """The chain of records that proves a run's lineage, one record a checkpoint, each holding the digest of the one before.
 
-A record is the file ``lineage.json`` in a checkpoint's folder, and one row of the table ``manifest``:
+A record is the file ``lineage.json`` in a checkpoint's folder, and one row of the table ``manifest``::
 
->>> {
-...     "run": "fra-i21-o21",
-...     "checkpoint": 297,
-...     "weights": "5d1c...",       # sha256 of model.safetensors
-...     "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `content_sha256`)
-...     "scheduler": "09af...",
-...     "generators": "c4e0...",    # of python's, numpy's and torch's random states
-...     "batches": "11d9...",       # over the ids of all training pairs so far, in their order (see `add_batch`)
-...     "previous": "e01b...",      # `record_sha256` of the record before; empty at step 0
-...     "configuration": "77ab...", # of run.json, which holds recipe, seeds, pairs and vocabulary
-...     "model": "30c2...",         # sha256 of config.json
-...     "tokenizer": "af21...",     # of the pieces of the vocabulary, in their order
-...     "processor": "AMD EPYC",
-...     "instructions": "AVX512",   # what torch uses of what the processor has
-...     "threads": 1,               # inside an operation
-...     "interop_threads": 1,       # between operations
-...     "torch": "2.13.0+cpu",
-...     "transformers": "5.23.0",
-... }  # doctest: +SKIP
+    {
+        "run": "fra-i21-o21",
+        "checkpoint": 297,
+        "weights": "5d1c...",       # sha256 of model.safetensors
+        "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `content_sha256`)
+        "scheduler": "09af...",
+        "generators": "c4e0...",    # of python's, numpy's and torch's random states
+        "batches": "11d9...",       # over the ids of all training pairs so far, in their order (see `add_batch`)
+        "previous": "e01b...",      # `record_sha256` of the record before; empty at step 0
+        "configuration": "77ab...", # of run.json, which holds recipe, seeds, pairs and vocabulary
+        "model": "30c2...",         # sha256 of config.json
+        "tokenizer": "af21...",     # of the pieces of the vocabulary, in their order
+        "processor": "AMD EPYC",
+        "instructions": "AVX512",   # what torch uses of what the processor has
+        "threads": 1,               # inside an operation
+        "interop_threads": 1,       # between operations
+        "torch": "2.13.0+cpu",
+        "transformers": "5.23.0",
+    }
 
 Contents are digested, not the files that torch writes: pickles of equal contents may differ in their bytes.
 """
@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from addends import provenance
 from addends.errors import DataError
 
 FILE = "lineage.json"
@@ -86,8 +87,7 @@ def file_sha256(file: Path) -> str:
         If there is no such file.
     """
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return provenance.file_sha256(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}). The run must be trained again from before it.") from error
 
@@ -173,10 +173,15 @@ def write(checkpoint: Path, batches: str, previous: Mapping | None) -> dict:
         **_digests(checkpoint),
         **machine(),
     }
-    part = checkpoint / f".{FILE}.part"
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(part, checkpoint / FILE)
+    write_json(checkpoint / FILE, record)
     return record
+
+
+def write_json(file: Path, record: Mapping) -> None:
+    """Write a record atomically: a killed process leaves the old file or the new one, never half of one."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, file)
 
 
 def read(checkpoint: Path) -> dict:

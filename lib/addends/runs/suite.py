@@ -32,7 +32,11 @@ _NAME = re.compile(r"[\w.+-]+")
 
 @dataclass(frozen=True)
 class Seeds:
-    """The three seeds of a run."""
+    """The three seeds of a run.
+
+    >>> Seeds(init=21, order=22, dropout=22)  # the start of one run, the course of another
+    Seeds(init=21, order=22, dropout=22)
+    """
 
     init: int
     order: int
@@ -44,6 +48,9 @@ class Recipe:
     """What the runs of a suite have in common.
 
     ``checkpoints`` are the steps (updates) whose weights are kept, ascending; the last one is the end of training.
+
+    >>> Recipe(layers=2, dim=64, heads=4, feed_forward=256, batch_pairs=64, checkpoints=(60, 1000)).steps
+    1000
     """
 
     layers: int
@@ -71,7 +78,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a run is trained on: its source languages, and how many pairs of them (None: all there are)."""
+    """What a run is trained on: its source languages, and how many pairs of them (None: all there are).
+
+    >>> Condition(("fra", "deu"), pairs=10_000).name
+    'fra+deu-10000'
+    """
 
     languages: tuple[str, ...]
     pairs: int | None = None
@@ -84,7 +95,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a suite: its name, its condition, and its seeds."""
+    """One run of a suite: its name, its condition, and its seeds.
+
+    >>> Run("fra-i1-o1", Condition(("fra",)), Seeds(1, 1, 1)).seeds.init
+    1
+    """
 
     name: str
     condition: Condition
@@ -97,6 +112,10 @@ class Run:
 @dataclass(frozen=True)
 class Block:
     """Runs that belong together.
+
+    >>> runs = diagonal(Condition(("fra",)), (1, 2, 3))
+    >>> [run.name for run in Block("independent", runs, sentence_checkpoints=(3000,)).runs]
+    ['fra-i1-o1', 'fra-i2-o2', 'fra-i3-o3']
 
     Attributes
     ----------
@@ -126,6 +145,10 @@ class Block:
 @dataclass(frozen=True)
 class Suite:
     """What is to be run, and where its sentences come from.
+
+    >>> from addends.runs import SUITES
+    >>> SUITES["toy"].run("ora-i1-o1").condition
+    Condition(languages=('ora',), pairs=None)
 
     Attributes
     ----------

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -267,9 +266,7 @@ def _write(file: Path, record: dict) -> None:
     if file.exists() and _read(file) == record:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1))
-    os.replace(part, file)
+    lineage.write_json(file, record)
 
 
 def _steps(steps: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The suite on made-up languages: small, quick, from no file. What tests train, and newcomers first.
+"""The suite on made-up languages. It needs no file and trains in minutes, so newcomers and tests train it first.
 
 Three independent runs translate ``ora`` (verb last, marked by suffixes) into the target language.
 """
