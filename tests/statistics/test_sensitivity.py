@@ -3,22 +3,22 @@ import pytest
 
 from addends.errors import InputError
 from addends.statistics.sensitivity import leave_one_out, with_covariate
-from crossed.balanced import crossed_shares
-from tests.crossed.test_intervals import crossed
+from crossed import crossed_shares
+from tests.crossed.simulated import crossing
 
 
 def test_leaving_a_run_out_is_splitting_the_others():
-    data = crossed(5, 20).assign(run=lambda frame: frame["run"].map(dict(enumerate("abcde"))))
+    data = crossing(5, 20).assign(run=lambda frame: frame["run"].map(dict(enumerate("abcde"))))
     table = leave_one_out(data, "y")
     assert set(table["left_out"]) == set("abcde")
     for level, rows in table.groupby("left_out"):
-        others = crossed_shares(data[data["run"] != level], "y", draws=1000)
+        others = crossed_shares(data[data["run"] != level], "y", "run", "sentence", draws=1000)
         assert list(rows["share"]) == list(others["share"])
         assert list(rows["component"]) == list(others["component"])
 
 
 def test_a_run_that_stands_apart_carries_the_share_of_runs():
-    data = crossed(4, 30, sds=(0.0, 1.0, 0.7))
+    data = crossing(4, 30, sds=(0.0, 1.0, 0.7))
     data.loc[data["run"] == 3, "y"] += 5
     shares = leave_one_out(data, "y").query("component == 'run'").set_index("left_out")["share"]
     assert shares[3] < 0.1 < 0.8 < shares[[0, 1, 2]].min()
@@ -26,11 +26,11 @@ def test_a_run_that_stands_apart_carries_the_share_of_runs():
 
 def test_of_two_runs_none_can_be_spared():
     with pytest.raises(InputError, match=r"'run' has the levels \[0, 1\]"):
-        leave_one_out(crossed(2, 9), "y")
+        leave_one_out(crossing(2, 9), "y")
 
 
 def test_a_covariate_that_makes_the_sentences_differ_explains_it_and_another_does_not():
-    data = crossed(4, 60, sds=(0.3, 0.0, 0.2), seed=5)
+    data = crossing(4, 60, sds=(0.3, 0.0, 0.2), seed=5)
     generator = np.random.default_rng(6)
     length, other = generator.normal(size=(2, 60))
     data = data.assign(length=length[data["sentence"]], other=other[data["sentence"]])
@@ -43,7 +43,7 @@ def test_a_covariate_that_makes_the_sentences_differ_explains_it_and_another_doe
 
 
 def test_a_category_of_several_levels_has_no_single_slope():
-    data = crossed(4, 20).assign(kind=lambda d: d["sentence"].map(lambda s: "pqr"[s % 3]))
+    data = crossing(4, 20).assign(kind=lambda d: d["sentence"].map(lambda s: "pqr"[s % 3]))
     with pytest.raises(InputError, match=r"makes the parameters \['kind\[q\]', 'kind\[r\]'\]"):
         with_covariate(data, "y", "kind")
     two = data.assign(kind=data["kind"] == "p", label=np.where(data["kind"] == "p", "yes", "no"))

@@ -14,10 +14,8 @@ import crossed
 from addends.checks import check_level, names_of, require_columns
 from addends.errors import InputError
 from addends.statistics.sensitivity import each_left_out
-from crossed import satterthwaite
+from crossed import MixedFit
 from crossed.expressions import expression
-from crossed.results import MixedFit
-from crossed.tokens import tokens
 
 
 def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
@@ -44,13 +42,9 @@ def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
         If the fit has not one slope for each level, or the slope depends on something else too.
     """
     levels, contrasts = _contrasts(fit, slope, factor)
-    estimates = contrasts @ fit.params.to_numpy()
-    se = np.sqrt(np.einsum("lp,pq,lq->l", contrasts, fit.cov_params.to_numpy(), contrasts))
-    df = satterthwaite.degrees(fit, contrasts)[0]
-    half = stats.t.ppf(0.975, df) * se
-    p = 2 * stats.t.sf(np.abs(estimates / se), df)
-    values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
-    return pd.DataFrame({factor: levels} | values)
+    table = fit.contrasts(contrasts)
+    table.insert(0, factor, levels)
+    return table
 
 
 def over_levels(fit: MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
@@ -199,7 +193,7 @@ def leave_each_out(
 def _contrasts(fit: MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
     """The levels of ``factor``, and by which weights of the parameters each one's slope is made, (level, parameter)."""
     where = f"The fit of {fit.formula!r}"
-    slope = expression(tokens(slope, where)[:-1], where).text
+    slope = expression(slope, where).text
     fixed, at, levels, parts = fit.design.fixed, 0, None, []
     for block in fixed.blocks:
         here = slice(at, at + len(block.names))
