@@ -19,7 +19,7 @@ from scipy import stats
 import crossed
 from addends import tables
 from addends.statistics import correlate_checkpoints, with_quality_of_others
-from crossed.replicated import replicated_shares
+from crossed import replicated_shares
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "european"
@@ -114,7 +114,7 @@ def largest():
     final = measured[measured["checkpoint"] == measured["checkpoint"].max()]
     found = {}
     for key, rows in final.groupby(["layer", "term"]):
-        shares = crossed.crossed_shares(rows, "importance", draws=1_000).set_index("component")
+        shares = crossed.crossed_shares(rows, "importance", "run", "sentence", draws=1_000).set_index("component")
         found[key] = shares["share"].idxmax(), shares.loc["run", "share_upper"] - shares.loc["run", "share_lower"]
     return found
 
@@ -140,7 +140,8 @@ def of_plateau() -> pd.DataFrame:
 
 def shares_of(rows: pd.DataFrame, indicator: str) -> pd.Series:
     """The estimated shares; as few draws as are allowed, for no interval is looked at."""
-    found = replicated_shares(rows, indicator, "target_tokens", rows="these", draws=1_000)
+    factors = ("run", "sentence", "checkpoint")
+    found = replicated_shares(rows, indicator, *factors, "target_tokens", rows="these", draws=1_000)
     return found.set_index("component")["share"]
 
 
@@ -167,7 +168,9 @@ def test_the_sentence_against_all_that_belongs_to_a_model(shares):
 
 def test_the_estimate_and_interval_of_the_runs_share():
     rows = of_plateau().query("by == 'sublayer' and layer == 3 and term == 'S'")
-    found = replicated_shares(rows, "importance", "target_tokens", rows="any", draws=4_000).set_index("component")
+    factors = ("run", "sentence", "checkpoint")
+    found = replicated_shares(rows, "importance", *factors, "target_tokens", rows="any", draws=4_000)
+    found = found.set_index("component")
     assert found.loc["run", "share"] == pytest.approx(0.03, abs=0.005)
     assert found.loc["run", "share_lower"] == pytest.approx(0.01, abs=0.005)
     assert found.loc["run", "share_upper"] == pytest.approx(0.60, abs=0.03)

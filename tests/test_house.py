@@ -224,7 +224,7 @@ def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch,
     chosen = measured[(measured["by"] == "sublayer") & (measured["layer"] == 2) & (measured["term"] == "S")]
     assert len(chosen) == 9
     # What notebook 05 does with them.
-    shares = crossed.crossed_shares(chosen, "importance")["share"]
+    shares = crossed.crossed_shares(chosen, "importance", "run", "sentence")["share"]
     assert shares.sum() == pytest.approx(1)
     fit = crossed.fit("importance ~ 1 + (1 | run) + (1 | sentence)", chosen)
     assert fit.icc()["share"].sum() == pytest.approx(1)

@@ -5,18 +5,11 @@ import pytest
 from addends.errors import InputError
 from addends.statistics import explained_by_covariate, leave_one_out
 from crossed import crossed_shares
-
-
-def crossing(runs, sentences, sds=(0.5, 1.0, 0.7), seed=0):
-    """A balanced crossing with known SDs of run, sentence and residual."""
-    generator = np.random.default_rng(seed)
-    run, sentence = (part.ravel() for part in np.meshgrid(range(runs), range(sentences), indexing="ij"))
-    means = 5 + generator.normal(0, sds[0], runs)[run] + generator.normal(0, sds[1], sentences)[sentence]
-    return pd.DataFrame({"run": run, "sentence": sentence, "y": means + generator.normal(0, sds[2], len(run))})
+from tests.crossed.simulated import crossing
 
 
 def shares(rows):
-    return crossed_shares(rows, "y", draws=1000)
+    return crossed_shares(rows, "y", "run", "sentence", draws=1000)
 
 
 def covariate(data, name):

@@ -18,7 +18,7 @@ def leave_one_out(
 
     ::
 
-        leave_one_out(frame, lambda rows: crossed.crossed_shares(rows, "importance"))
+        leave_one_out(frame, lambda rows: crossed.crossed_shares(rows, "importance", "run", "sentence", by="term"))
 
     Parameters
     ----------

@@ -14,9 +14,7 @@ from tqdm.auto import tqdm
 import crossed
 from addends.checks import check_level, group_names, listed, names_of, numbers, require_columns
 from addends.errors import InputError
-from crossed import satterthwaite
 from crossed.expressions import expression
-from crossed.tokens import tokens
 
 
 def split_predictor(
@@ -123,13 +121,9 @@ def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.Dat
         If the fit has not one slope for each level, or the slope depends on something else too.
     """
     levels, contrasts = _contrasts(fit, slope, factor)
-    estimates = contrasts @ fit.params.to_numpy()
-    se = np.sqrt(np.einsum("lp,pq,lq->l", contrasts, fit.cov_params.to_numpy(), contrasts))
-    df = satterthwaite.degrees(fit, contrasts)[0]
-    half = stats.t.ppf(0.975, df) * se
-    p = 2 * stats.t.sf(np.abs(estimates / se), df)
-    values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
-    return pd.DataFrame({factor: levels} | values)
+    table = fit.contrasts(contrasts)
+    table.insert(0, factor, levels)
+    return table
 
 
 def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
@@ -277,7 +271,7 @@ def slopes_by_level(
 def _contrasts(fit: crossed.MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
     """The levels of ``factor``, and by which weights of the parameters each one's slope is made, (level, parameter)."""
     where = f"The fit of {fit.formula!r}"
-    slope = expression(tokens(slope, where)[:-1], where).text
+    slope = expression(slope, where).text
     fixed, at, levels, parts = fit.design.fixed, 0, None, []
     for block in fixed.blocks:
         here = slice(at, at + len(block.names))

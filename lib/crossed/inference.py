@@ -1,16 +1,130 @@
-"""The likelihood-ratio test of two nested mixed models, with the reference distribution said in words."""
+r"""What may be concluded of fixed effects and of nested models.
+
+Degrees of freedom are those of Satterthwaite, as lmerTest computes them. A contrast l' beta has the estimated variance
+``v(psi) = l' C(psi) l``, where psi holds the variance parameters: theta and the log of the residual SD. With A the
+covariance of psi's estimate, twice the inverse of the Hessian of -2 log L::
+
+    df = 2 v^2 / (g' A g),    g = dv / dpsi
+
+-2 log L is the restricted one for a REML fit, and not profiled over the residual SD. Entries of theta that are zero are
+left out: v has no slope there, and its curvature tells nothing about a variance that was not seen.
+
+References
+----------
+Satterthwaite (1946), Biometrics Bulletin 2, 110-114. Kuznetsova, Brockhoff and Christensen (2017), lmerTest, Journal of
+Statistical Software 82(13), section 3.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from crossed.checks import check_level
+from crossed.design import Grouping
 from crossed.errors import InputError
-from crossed.results import MixedFit
+from crossed.estimate import Estimate
+from crossed.likelihood import Template
+from crossed.search import SINGULAR, jacobian
+from crossed.threads import one_thread
 
 
-def compare(small: MixedFit, large: MixedFit) -> pd.Series:
+@one_thread
+def degrees(fit: Estimate, contrasts: np.ndarray) -> tuple[np.ndarray, str]:
+    """Degrees of freedom of each contrast (contrast, p), in the fixed effects as given, and what they are, in words."""
+    likelihood, template = fit.likelihood, fit.likelihood.template
+    theta = fit.optimum.theta
+    free = np.flatnonzero(~_negligible(template, theta))
+    theta = np.where(np.isin(np.arange(len(theta)), free), theta, 0.0)
+    log_sigma = np.log(likelihood.solve(template.blocks(theta)).squares / likelihood.degrees) / 2
+    rows = contrasts @ fit.scaling.inverse  # contrasts of the standardised fixed effects
+
+    def variances(point: np.ndarray) -> np.ndarray:
+        """v / sigma^2 of each contrast."""
+        covariance = likelihood.solve(template.blocks(point)).covariance
+        return np.einsum("cp,pq,cq->c", rows, covariance, rows)
+
+    def both(point: np.ndarray) -> np.ndarray:
+        """Slopes of -2 log L by the free entries of theta and by log sigma, then `variances`."""
+        _, parts, by_sigma = likelihood.gradient(template.blocks(point), log_sigma)
+        return np.concatenate([template.vector(parts)[free], [by_sigma], variances(point)])
+
+    here, sigma2 = variances(theta), np.exp(2 * log_sigma)
+    count = len(free)
+    hessian, gradient = np.zeros((count + 1, count + 1)), np.zeros((len(rows), count + 1))
+    if count:
+        by_theta = jacobian(both, theta, free)  # (free, free + 1 + contrast)
+        hessian[:count], gradient[:, :count] = by_theta[:, : count + 1], sigma2 * by_theta[:, count + 1 :].T
+    # By the log of sigma: -2 log L is 2 nu log sigma + r^2 / sigma^2, and v goes with sigma^2.
+    hessian[count, :count] = hessian[:count, count]
+    hessian[count, count] = 4 * likelihood.degrees
+    gradient[:, count] = 2 * sigma2 * here
+    hessian = (hessian + hessian.T) / 2
+    # Scaled first: theta and log sigma may be known to very different precision. A flat direction (two parametrisations
+    # of one covariance) has no slope and adds nothing; one that is only nearly flat must not be left out.
+    scale = np.sqrt(np.abs(np.diag(hessian)).clip(min=1e-300))
+    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
+    along = (gradient / scale) @ vectors  # (contrast, direction)
+    spread = 2 * np.sum(along**2 / values.clip(min=1e-12), axis=1)
+    words = "t with Satterthwaite's degrees of freedom"
+    if fit.boundary:
+        words += ", computed without the variances at zero (on the boundary), so that p may be too small"
+    return 2 * (sigma2 * here) ** 2 / spread, words
+
+
+def contrasts(fit: Estimate, weights: ArrayLike, level: float = 0.95) -> pd.DataFrame:
+    """Linear combinations of the fixed effects, ``weights @ params``, each with its t-test of being 0.
+
+    ::
+
+        fit = crossed.fit("y ~ C(kind) + (1 | run)", data)  # Intercept (of kind a), C(kind)[b], C(kind)[c]
+        fit.contrasts([[0, -1, 1]])  # the mean of c less that of b
+
+    Parameters
+    ----------
+    weights : array (contrast, parameter), or (parameter,)
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row a contrast: estimate, se, df (Satterthwaite's), p, lower, upper.
+
+    Raises
+    ------
+    InputError
+        If the weights are not one finite number a parameter, or ``level`` is no probability.
+    """
+    check_level(level, "contrasts")
+    rows = np.atleast_2d(np.asarray(weights, dtype=float))
+    if rows.shape[1:] != (len(fit.names),) or not np.isfinite(rows).all():
+        raise InputError(
+            f"contrasts: weights of shape {np.shape(weights)} are not one finite number for each of {fit.names}."
+        )
+    estimates = rows @ fit.params.to_numpy()
+    se = np.sqrt(np.einsum("cp,pq,cq->c", rows, fit.cov_params.to_numpy(), rows))
+    df, _ = degrees(fit, rows)
+    half = stats.t.ppf((1 + level) / 2, df) * se
+    p = 2 * stats.t.sf(np.abs(estimates / se), df)
+    values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
+    return pd.DataFrame(values)
+
+
+def _negligible(template: Template, theta: np.ndarray) -> np.ndarray:
+    """Entries at zero: diagonal ones below the bound of singularity, alone or with the column below them."""
+    zero = theta == 0
+    for number, column in template.columns.items():
+        if theta[number] < SINGULAR:
+            zero[number] = True
+            if np.abs(theta[column]).max() < SINGULAR:
+                zero[column] = True
+    return zero
+
+
+def compare(small: Estimate, large: Estimate) -> pd.Series:
     r"""Test whether the larger of two nested models fits better than chance: ``LR = 2 (llf_large - llf_small)``.
 
     The reference distribution, with d the number of parameters that the larger model has more:
@@ -47,8 +161,8 @@ def compare(small: MixedFit, large: MixedFit) -> pd.Series:
     50, 1171-1177.
     """
     for name, fit in (("small", small), ("large", large)):
-        if not isinstance(fit, MixedFit):
-            raise InputError(f"compare: {name} is a {type(fit).__name__}; two results of mixed.fit are wanted.")
+        if not isinstance(fit, Estimate):
+            raise InputError(f"compare: {name} is a {type(fit).__name__}; two results of crossed.fit are wanted.")
     where = f"compare({small.formula!r}, {large.formula!r})"
     if small.nobs != large.nobs or not np.array_equal(small.design.outcome, large.design.outcome):
         raise InputError(
@@ -101,18 +215,18 @@ def _spanned(inner: np.ndarray, outer: np.ndarray) -> bool:
     return bool((np.linalg.norm(left, axis=0) < 1e-8).all())
 
 
-def _log_volume(fit: MixedFit) -> float:
+def _log_volume(fit: Estimate) -> float:
     """log |det| of the triangle of the fixed part: restricted likelihoods of X and X T differ by log |det T|."""
     return float(np.log(np.abs(np.diag(np.linalg.qr(fit.design.fixed.columns, mode="r")))).sum())
 
 
-def _grown(small: MixedFit, large: MixedFit, where: str) -> list[int]:
+def _grown(small: Estimate, large: Estimate, where: str) -> list[int]:
     """For each random term of the larger model that is more than the smaller one has: by how many effects.
 
     Empty if the random parts are the same. A correlation more, with no effect more, counts as 0 effects. A term is
     contained in one of the same levels whose columns span its own: with Z = Z_large T, its covariance is T Sigma T'.
     """
-    inside: dict[int, list] = {number: [] for number in range(len(large.design.effects))}
+    inside: dict[int, list[int]] = {number: [] for number in range(len(large.design.effects))}
     for effects in small.design.effects:
         homes = [
             number
@@ -130,7 +244,7 @@ def _grown(small: MixedFit, large: MixedFit, where: str) -> list[int]:
     return [width - sum(inside[number]) for number, width in enumerate(widths) if inside[number] != [width]]
 
 
-def _same(one, other) -> bool:
+def _same(one: Grouping, other: Grouping) -> bool:
     """Do both group the rows alike, whatever their levels are called?"""
     pairs = len(np.unique(one.codes * np.int64(len(other)) + other.codes))
     return len(one) == len(other) == pairs

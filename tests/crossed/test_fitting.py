@@ -39,7 +39,7 @@ def unbalanced():
 def test_balanced_reml_is_the_analysis_of_variance(seed):
     data = simulate(seed=seed)
     fit = crossed.fit(CROSSED, data)
-    table = crossed_shares(data, "y", draws=1000)
+    table = crossed_shares(data, "y", "run", "sentence", draws=1000)
     assert not table["boundary"].any()
     np.testing.assert_allclose(fit.vcomp["variance"], table["variance"], rtol=1e-8)
     np.testing.assert_allclose(fit.icc()["share"], table["share"], rtol=1e-8)
@@ -54,7 +54,7 @@ def test_balanced_reml_is_the_analysis_of_variance(seed):
 def test_with_replicates_reml_is_the_analysis_of_variance_with_interaction(seed):
     data = simulate(runs=5, sentences=12, repeats=3, interaction=0.6, seed=seed)
     fit = crossed.fit(WITH_INTERACTION, data)
-    table = crossed_shares(data, "y", replicate="repeat", draws=1000)
+    table = crossed_shares(data, "y", "run", "sentence", replicate="repeat", draws=1000)
     assert not table["boundary"].any()
     np.testing.assert_allclose(fit.vcomp["variance"], table["variance"], rtol=1e-8)
     assert list(fit.icc()["component"]) == ["run", "sentence", "run:sentence", "residual"]
@@ -422,7 +422,7 @@ def test_tables_and_text(balanced):
 
 def test_imports_neither_models_nor_statsmodels():
     code = (
-        "import sys, addends; addends.crossed.fit\n"
+        "import sys, crossed; crossed.fit\n"
         "assert not {'torch', 'transformers', 'statsmodels'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

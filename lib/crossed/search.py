@@ -1,20 +1,20 @@
 """The search for the maximum of a mixed model's likelihood, and the proof that it is one.
 
-theta is lme4's: the lower triangles, column by column, of the relative covariance factors of the random terms, their
-diagonals at least 0. Several starts, each by L-BFGS-B on the analytic gradient; the best one polished by Newton steps;
-then every diagonal entry is set to zero (the boundary faces); where effects correlate, other correlations are
-searched from; and whatever has no variance is given some. Nothing is believed from the optimiser: `Optimum.converged`
-is asked of the likelihood itself.
+The start is an analysis of variance. Several starts are followed, each by L-BFGS-B on the analytic gradient; the best
+one is polished by Newton steps. Then every diagonal entry of theta is set to zero (the boundary faces), other
+correlations are searched from, and whatever has no variance is given some. Nothing is believed from the optimiser:
+`Optimum.converged` is asked of the likelihood itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize
 
-from crossed.likelihood import Likelihood
+from crossed.likelihood import Likelihood, Template, Term
 
 SINGULAR = 1e-4
 """A random effect whose SD is below this fraction of the residual SD counts as zero (lme4's ``isSingular``)."""
@@ -28,53 +28,29 @@ _SAME = 1e-9
 _DECREMENT = 1e-8
 """A Newton step that promises less deviance than this moves no parameter by a 10,000th of its standard error."""
 
-
 _PROBES = np.array([2e-4, 1e-3, 1e-2, 1e-1, 1.0])
 """How far a diagonal entry at zero is moved, to see whether it would leave."""
-
 
 _FAR = 30.0
 """How much larger, relative to the residual, the effects of a further start are."""
 
-
-class Template:
-    """From theta to the blocks of Lambda, and back: which entry of which block each number of theta is.
-
-    Attributes
-    ----------
-    diagonal : array (parameter,) of bool
-    columns : list of array
-        For each diagonal entry, by its place in theta: itself and the entries below it.
-    """
-
-    def __init__(self, widths: list[int]):
-        self.widths = widths
-        self.places = [
-            (t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)
-        ]
-        self.diagonal = np.array([row == column for _, row, column in self.places])
-        self.columns = {
-            number: np.array([n for n, (u, _, c) in enumerate(self.places) if (u, c) == (t, column)])
-            for number, (t, row, column) in enumerate(self.places)
-            if row == column
-        }
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def blocks(self, theta: np.ndarray) -> list[np.ndarray]:
-        blocks = [np.zeros((k, k)) for k in self.widths]
-        for value, (term, row, column) in zip(theta, self.places, strict=True):
-            blocks[term][row, column] = value
-        return blocks
-
-    def vector(self, blocks: list[np.ndarray]) -> np.ndarray:
-        return np.array([blocks[term][row, column] for term, row, column in self.places])
+Slopes = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""A function of a point that gives its value and its gradient."""
 
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """theta at the smallest deviance found, the deviance, and whether the likelihood says that it is a maximum."""
+    """The end of a search: for ``(1 | run) + (1 | sentence)``, say, ``Optimum([0.8, 1.3], 212.4, True)``.
+
+    Attributes
+    ----------
+    theta : array (parameter,)
+        See :class:`crossed.likelihood.Template`.
+    deviance : float
+        -2 log likelihood of the standardised model there, the smallest found.
+    converged : bool
+        The likelihood says that theta is a maximum: see `is_minimum`.
+    """
 
     theta: np.ndarray
     deviance: float
@@ -82,35 +58,65 @@ class Optimum:
 
 
 class Objective:
-    """The deviance and its gradient as functions of theta; evaluations are counted."""
+    """The deviance of a likelihood, and its derivatives, as functions of theta."""
 
     def __init__(self, likelihood: Likelihood):
-        self.likelihood = likelihood
-        self.template = Template([term.width for term in likelihood.terms])
-        self.evaluations = 0
+        self.likelihood, self.template = likelihood, likelihood.template
 
     def __call__(self, theta: np.ndarray) -> float:
-        self.evaluations += 1
         return self.likelihood.deviance(self.template.blocks(theta))
 
     def gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        self.evaluations += 1
-        value, slopes, _ = self.likelihood.deviance(self.template.blocks(theta), gradient=True)
+        value, slopes, _ = self.likelihood.gradient(self.template.blocks(theta))
         return value, self.template.vector(slopes)
 
     def hessian(self, theta: np.ndarray, free: np.ndarray) -> np.ndarray:
-        """Second derivatives by the free entries: central differences of the gradient, of fourth order."""
-        places = np.flatnonzero(free)
-        matrix = np.empty((len(places), len(places)))
-        for number, place in enumerate(places):
-            step = 1e-3 * max(abs(theta[place]), 1e-2)
-            change = np.zeros(len(theta))
-            change[place] = step
-            one, two = (
-                self.gradient(theta + many * change)[1] - self.gradient(theta - many * change)[1] for many in (1, 2)
-            )
-            matrix[number] = ((8 * one - two) / (12 * step))[places]
+        """Second derivatives by the ``free`` entries, (free, free); ``free`` is Boolean, (parameter,)."""
+        matrix = jacobian(lambda point: self.gradient(point)[1][free], theta, np.flatnonzero(free))
         return (matrix + matrix.T) / 2
+
+
+def jacobian(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Derivatives of a function (value,) of ``point`` by its entries at ``places``, (place, value).
+
+    Central differences of fourth order. Of a gradient they are the Hessian.
+    """
+    rows = []
+    for place in places:
+        change = np.zeros(len(point))
+        change[place] = step = 1e-3 * max(abs(point[place]), 1e-2)
+        ahead, behind, far_ahead, far_behind = (function(point + many * change) for many in (1, -1, 2, -2))
+        rows.append((8 * (ahead - behind) - (far_ahead - far_behind)) / (12 * step))
+    return np.array(rows)
+
+
+def analysis_of_variance(terms: list[Term], residuals: np.ndarray) -> list[np.ndarray]:
+    """Blocks of Lambda from one-way analyses of variance of least-squares residuals, one a random intercept.
+
+    For a factor with levels of n_i rows and mean square M, error mean square E: theta^2 = (M - E) / (E n), at least
+    0.01 / n, which is the REML estimate itself where the design is balanced, crossed, without predictors, and no
+    estimate is at zero. Slopes start at a tenth of the residual SD.
+    """
+    whole = residuals @ residuals
+    squares, df, sizes = [], [], []
+    for term in terms:
+        counts = np.bincount(term.codes, minlength=term.levels)
+        between = np.sum(np.bincount(term.codes, residuals, term.levels) ** 2 / counts)
+        squares.append(between)
+        df.append(term.levels - 1)
+        sizes.append(len(residuals) / term.levels)
+    left = [term.intercept_only for term in terms]
+    error_df = len(residuals) - 1 - np.sum(np.array(df)[left])
+    rest = whole - np.sum(np.array(squares)[left])
+    # Where factors overlap their squares do too, and what is left may be nothing: then only somewhere to start from.
+    error = rest / error_df if error_df > 0 and rest > 1e-3 * whole else whole / len(residuals) / 10
+    blocks = []
+    for term, square, freedom, size in zip(terms, squares, df, sizes, strict=True):
+        ratio = max((square / freedom - error) / error, 1e-2) / size
+        blocks.append(np.diag([np.sqrt(ratio) if term.intercept_only else 0.1] * term.width))
+        if not term.intercept_only:
+            blocks[-1][0, 0] = np.sqrt(ratio)
+    return blocks
 
 
 def maximise(likelihood: Likelihood, starts: list[np.ndarray]) -> Optimum:
@@ -217,7 +223,30 @@ def _same(value: float) -> float:
     return _SAME + 1e-14 * abs(value)
 
 
+def descend(
+    objective: Slopes,
+    start: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    maxiter: int = 500,
+    ftol: float = 1e-14,
+    gtol: float = 1e-7,
+) -> tuple[float, np.ndarray]:
+    """The value and the place where L-BFGS-B ends, between bounds; where the objective is infinite it turns back."""
+
+    def finite(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = objective(point)
+        return (value, slope) if np.isfinite(value) else (1e300, np.zeros(len(point)))
+
+    bounds = list(zip(lower, upper, strict=True))
+    options = {"maxiter": maxiter, "ftol": ftol, "gtol": gtol}
+    with np.errstate(all="ignore"):
+        found = optimize.minimize(finite, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return float(found.fun), found.x
+
+
 def _search(objective: Objective, start: np.ndarray, fixed: np.ndarray | None = None) -> np.ndarray:
+    """The end of a descent in theta; the entries where ``fixed`` is True stay at zero."""
     upper = np.full(len(start), 10 * UNBOUNDED)
     lower = np.where(objective.template.diagonal, 0.0, -upper)
     if fixed is not None:
@@ -225,20 +254,7 @@ def _search(objective: Objective, start: np.ndarray, fixed: np.ndarray | None = 
     start = np.clip(start, lower, upper)
     if np.array_equal(lower, upper):
         return start
-
-    def finite(theta):
-        value, slope = objective.gradient(theta)
-        return (value, slope) if np.isfinite(value) else (1e300, np.zeros(len(theta)))
-
-    with np.errstate(all="ignore"):
-        found = optimize.minimize(
-            finite,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=list(zip(lower, upper, strict=True)),
-            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-7},
-        ).x
+    _, found = descend(objective.gradient, start, lower, upper)
     return found if objective(found) <= objective(start) else start
 
 
@@ -287,37 +303,27 @@ def _newton(hessian: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _search_whole(objective: Objective, theta: np.ndarray) -> np.ndarray:
-    """A search over whole square factors of the covariances instead of triangles.
+    """The end of a descent over whole square factors of the covariances instead of triangles.
 
     A triangle has its sign fixed by a diagonal that is at least 0, and where the diagonal is 0 a search may be caught
     between two signs. A square factor has neither bounds nor signs. (It has turns that change nothing, which do not
     disturb this search.)
     """
-    shapes = [(width, width) for width in objective.template.widths]
-    ends = np.cumsum([0, *(width**2 for width in objective.template.widths)])
+    widths = objective.template.widths
+    ends = np.cumsum([0, *(width**2 for width in widths)])
 
-    def whole(point):
-        return [point[a:b].reshape(shape) for a, b, shape in zip(ends, ends[1:], shapes, strict=False)]
+    def blocks(point: np.ndarray) -> list[np.ndarray]:
+        places = zip(ends, ends[1:], widths, strict=False)
+        return [point[a:b].reshape(width, width) for a, b, width in places]  # (effect, effect) each
 
-    def finite(point):
-        value, slopes, _ = objective.likelihood.deviance(whole(point), gradient=True)
-        objective.evaluations += 1
-        slope = np.concatenate([slope.ravel() for slope in slopes])
-        return (value, slope) if np.isfinite(value) else (1e300, np.zeros(len(point)))
+    def gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slopes, _ = objective.likelihood.gradient(blocks(point))
+        return value, np.concatenate([slope.ravel() for slope in slopes])
 
     start = np.concatenate([block.ravel() for block in objective.template.blocks(theta)])
-    with np.errstate(all="ignore"):
-        found = optimize.minimize(
-            finite,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[
-                (0.0 if shape == (1, 1) else None, 10 * UNBOUNDED) for shape in shapes for _ in range(shape[0] ** 2)
-            ],
-            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-7},
-        ).x
-    found = objective.template.vector([triangle(block) for block in whole(found)])
+    lower = np.concatenate([np.full(width**2, 0.0 if width == 1 else -np.inf) for width in widths])
+    _, found = descend(gradient, start, lower, np.full(len(start), 10 * UNBOUNDED))
+    found = objective.template.vector([triangle(block) for block in blocks(found)])
     return found if objective(found) <= objective(theta) else theta
 
 
@@ -345,20 +351,54 @@ def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
     ]
     if not places:
         return True
-    slope = _slope(objective, factors, places)
-    hessian = np.empty((len(places), len(places)))
-    for number, (term, row, column) in enumerate(places):
-        step = 1e-3 * max(abs(factors[term][row, column]), 1e-2)
-        ends = []
-        for many in (1, -1, 2, -2):
-            moved = [factor.copy() for factor in factors]
-            moved[term][row, column] += many * step
-            ends.append(_slope(objective, moved, places))
-        hessian[number] = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * step)
-    _, decrement = _newton((hessian + hessian.T) / 2, slope)
+    here = np.array([factors[term][row, column] for term, row, column in places])
+
+    def slope(point: np.ndarray) -> np.ndarray:
+        moved = [factor.copy() for factor in factors]
+        for value, (term, row, column) in zip(point, places, strict=True):
+            moved[term][row, column] = value
+        _, slopes, _ = objective.likelihood.gradient(moved)
+        return np.array([slopes[term][row, column] for term, row, column in places])
+
+    hessian = jacobian(slope, here, np.arange(len(here)))
+    _, decrement = _newton((hessian + hessian.T) / 2, slope(here))
     return decrement <= _DECREMENT
 
 
-def _slope(objective: Objective, factors: list[np.ndarray], places: list[tuple[int, int, int]]) -> np.ndarray:
-    _, slopes, _ = objective.likelihood.deviance(factors, gradient=True)
-    return np.array([slopes[term][row, column] for term, row, column in places])
+def minimise(objective: Slopes, start: np.ndarray, lower: np.ndarray, diagonal: np.ndarray) -> tuple[float, np.ndarray]:
+    """The least value of any deviance, and where: descents from ``start``, again until one gains nothing.
+
+    A descent believes in the curvature that it met on its way, and it cannot leave a variance of zero, where every
+    slope is zero. So each new descent starts without that curvature, and from the best point off such a zero.
+
+    Parameters
+    ----------
+    lower : array (parameter,)
+        Bounds.
+    diagonal : array (parameter,) of bool
+        The SDs among the parameters.
+    """
+    if len(start) == 0:
+        return objective(start)[0], start
+    upper = np.full(len(start), 10 * UNBOUNDED)
+    best, point, begin = np.inf, start, start
+    for _ in range(8):
+        value, found = descend(objective, begin, lower, upper, maxiter=300, ftol=1e-13, gtol=1e-6)
+        gain = best - value
+        if gain > 0:
+            best, point = value, found
+        if gain < 1e-8:
+            break
+        begin = _leave_zero(objective, point, lower, diagonal)
+    return best, point
+
+
+def _leave_zero(objective: Slopes, point: np.ndarray, lower: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """The best of the point itself and of those that give one SD at zero another size."""
+    moved = [point]
+    for place in np.flatnonzero(diagonal & (np.abs(point) < 1e-3)):
+        for size in (0.03, 0.1, 0.3, -0.03, -0.1, -0.3):
+            if size > lower[place]:
+                moved.append(point.copy())
+                moved[-1][place] = size
+    return min(moved, key=lambda other: objective(other)[0])

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from scipy import stats
 from tqdm.auto import tqdm
 
-from crossed.checks import check_level, names_of, require_columns
+from crossed.checks import check_level, check_reml, groups_of, names_of
 from crossed.errors import Error, InputError
 from crossed.fitting import fit as fit_model
 from crossed.formulas import parse
@@ -69,30 +70,17 @@ def fit_each(
     Holm (1979), Scandinavian Journal of Statistics 6, 65-70. Benjamini and Hochberg (1995), Journal of the Royal
     Statistical Society B 57, 289-300.
     """
-    from statsmodels.stats.multitest import multipletests  # slow to import, and needed here alone
-
-    by = names_of(by, "by", "fit_each")
     wanted = None if parameters is None else names_of(parameters, "parameters", "fit_each")
     check_level(level, "fit_each")
-    if not by:
-        raise InputError("fit_each: by=[] names no column; give those whose combinations are the groups.")
-    if not isinstance(reml, bool | np.bool_):
-        raise InputError(f"fit_each: reml={reml!r} must be True (restricted maximum likelihood) or False.")
+    check_reml(reml, "fit_each")
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs == 0:
         raise InputError(f"fit_each: jobs={jobs!r} must be a whole number of processes, or -1 for every core.")
     terms = parse(formula)
-    require_columns(data, by, "fit_each")
-    if data[by].isna().any(axis=None):
-        raise InputError(f"fit_each: missing values in {by}: a row without its group would be lost. Fill or drop them.")
-    if len(data) == 0:
-        raise InputError("fit_each: the data have no rows.")
+    spreads = [name for name in data if str(name).startswith("sd ")] if isinstance(data, pd.DataFrame) else []
+    by, groups = groups_of(data, by, [*_ESTIMATES, *_ABOUT, *spreads], "fit_each")
     overlap = set(by) & {*terms.outcome.columns, *(factor for term in terms.random for factor in term.factors)}
     if overlap:
         raise InputError(f"fit_each: {sorted(overlap)} cannot be in by and in the formula: constant in every group.")
-    taken = [name for name in by if name in (*_ESTIMATES, *_ABOUT) or str(name).startswith("sd ")]
-    if taken:
-        raise InputError(f"fit_each: by={by}: the table of results has columns {taken} of its own; rename yours first.")
-    groups = [(key, rows) for key, rows in data.groupby(by, sort=False, observed=True)]
     work = (delayed(_rows_of)(formula, rows, reml, wanted, level) for _, rows in groups)
     found = Parallel(n_jobs=jobs, return_as="generator")(work)
     found = list(tqdm(found, total=len(groups), desc="models", disable=not progress))
@@ -109,16 +97,23 @@ def fit_each(
         reasons = list(table["reason"].dropna().unique()[:1])
         raise InputError(f"fit_each: no group has the parameter(s) {absent}. {' '.join(reasons)}")
     family = table["p"].notna().to_numpy()
-    for name, method in (("p_holm", "holm"), ("p_bh", "fdr_bh")):
-        adjusted = np.full(len(table), np.nan)
-        if family.any():
-            adjusted[family] = multipletests(table.loc[family, "p"].to_numpy(dtype=float), method=method)[1]
-        table[name] = adjusted
+    p = table["p"].to_numpy(dtype=float)
+    table["p_holm"], table["p_bh"] = np.nan, np.nan
+    table.loc[family, "p_holm"] = _holm(p[family])
+    table.loc[family, "p_bh"] = stats.false_discovery_control(p[family], method="bh") if family.any() else []
     return table
 
 
-def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | None, level: float) -> pd.DataFrame:
+def _holm(p: np.ndarray) -> np.ndarray:
+    """The k-th smallest of m p-values times m - k + 1, at least those of the smaller ones, at most 1."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted
 
+
+def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | None, level: float) -> pd.DataFrame:
+    """The part of the table that one group makes; its ``attrs`` hold the base of each category."""
     try:
         fit = fit_model(formula, rows, reml=reml)
         names = wanted if wanted is not None else [name for name in fit.names if name != "Intercept"] or ["Intercept"]

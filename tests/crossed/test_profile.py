@@ -6,7 +6,8 @@ from scipy import optimize, stats
 import crossed
 from crossed.balanced import crossed_shares
 from crossed.errors import InputError
-from crossed.held import _minimise, sd_profile, share_profile
+from crossed.profile import sd_profile, share_profile
+from crossed.search import minimise
 from tests.crossed.simulated import dense_likelihood, simulate
 
 CROSSED = "y ~ 1 + (1 | run) + (1 | sentence)"
@@ -99,7 +100,7 @@ def test_limits_do_not_move_with_a_predictor_nor_with_the_order_of_questions():
         assert profile(limit) == pytest.approx(target, abs=1e-4)
         for _ in range(8):  # searches from elsewhere find nothing lower
             start = np.append(generator.normal(size=2), profile.starts[0][-1])
-            lowest = _minimise(
+            lowest = minimise(
                 lambda point, h=limit, p=profile: p.objective(h, point), start, profile.lower, profile.zeros
             )
             assert lowest[0] >= target - 1e-4
@@ -108,7 +109,7 @@ def test_limits_do_not_move_with_a_predictor_nor_with_the_order_of_questions():
 def test_balanced_crossings_get_generalised_intervals(unbalanced):
     data = simulate(runs=4, sentences=15, seed=1)
     table = crossed.fit(CROSSED, data).profile_intervals()
-    exact = crossed_shares(data, "y")
+    exact = crossed_shares(data, "y", "run", "sentence")
     assert set(table["method"]) == {"generalised (balanced crossing)"}
     shares, sds = (table[table["quantity"] == quantity] for quantity in ("share", "sd"))
     np.testing.assert_allclose(shares["lower"], exact["share_lower"], rtol=1e-8)
@@ -116,7 +117,7 @@ def test_balanced_crossings_get_generalised_intervals(unbalanced):
     assert list(table["levels"].dropna()) == [4, 15, 4, 15]
     repeated = simulate(runs=4, sentences=15, repeats=3, interaction=0.5)
     table = crossed.fit(CROSSED + " + (1 | run:sentence)", repeated).profile_intervals()
-    exact = crossed_shares(repeated, "y", replicate="repeat")
+    exact = crossed_shares(repeated, "y", "run", "sentence", replicate="repeat")
     np.testing.assert_allclose(table["upper"][4:], exact["share_upper"], rtol=1e-8)
     for formula, rows, reason in (
         (CROSSED, unbalanced, "the crossing is not balanced"),

@@ -2,11 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossed import moments, optimum
-from crossed.designs import design
+from crossed import search
+from crossed.design import design
 from crossed.formulas import parse
-from crossed.optimum import Objective, Optimum, Template, is_minimum, maximise
+from crossed.likelihood import Template
 from crossed.scaling import standardise
+from crossed.search import Objective, Optimum, analysis_of_variance, is_minimum, maximise
 from tests.crossed.simulated import simulate
 
 SLOPE = "y ~ x + (x | run) + (1 | sentence)"
@@ -14,7 +15,7 @@ SLOPE = "y ~ x + (x | run) + (1 | sentence)"
 
 def prepared(formula, data, reml=True):
     _, likelihood = standardise(design(parse(formula), data), reml)
-    return likelihood, Template([term.width for term in likelihood.terms])
+    return likelihood, likelihood.template
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def test_converged_is_asked_of_the_likelihood(sloped, monkeypatch):
     best = maximise(likelihood, [np.array([0.5, 0.0, 0.5, 0.5])])
     assert best.converged
     # A search that stops early, and says nothing: an SD that is off by 1 % must be noticed.
-    monkeypatch.setattr(optimum, "_search", lambda objective, start, fixed=None: start)
-    monkeypatch.setattr(optimum, "_search_whole", lambda objective, theta: theta)
-    monkeypatch.setattr(optimum, "_polish", lambda objective, theta: theta)
+    monkeypatch.setattr(search, "_search", lambda objective, start, fixed=None: start)
+    monkeypatch.setattr(search, "_search_whole", lambda objective, theta: theta)
+    monkeypatch.setattr(search, "_polish", lambda objective, theta: theta)
     for number in range(4):
         off = best.theta * np.where(np.arange(4) == number, 1.01, 1)
         found = maximise(likelihood, [off])
@@ -64,8 +65,8 @@ def test_zero_is_no_minimum_where_the_likelihood_would_leave_it(sloped, places):
     likelihood, _ = prepared(SLOPE, sloped)
     objective = Objective(likelihood)
     fixed = np.isin(np.arange(4), places)
-    face = optimum._search(objective, np.where(fixed, 0.0, 0.5), fixed)
-    face = optimum._polish(objective, face)
+    face = search._search(objective, np.where(fixed, 0.0, 0.5), fixed)
+    face = search._polish(objective, face)
     assert (face[places] == 0).all()
     assert np.abs(objective.gradient(face)[1]).max() < 1e-5
     assert not is_minimum(objective, face)
@@ -86,7 +87,7 @@ def test_a_variance_that_is_best_at_zero_is_exactly_zero():
 
 def test_the_analysis_of_variance_is_the_start_and_the_end_of_a_balanced_search():
     likelihood, template = prepared("y ~ 1 + (1 | run) + (1 | sentence)", simulate(seed=1))
-    start = template.vector(moments.start(likelihood.terms, likelihood.y - likelihood.y.mean()))
+    start = template.vector(analysis_of_variance(likelihood.terms, likelihood.y - likelihood.y.mean()))
     np.testing.assert_allclose(maximise(likelihood, [np.ones(2)]).theta, start, rtol=1e-8)
 
 
@@ -109,8 +110,8 @@ def test_no_start_of_many_ends_higher(seed, reml):
     found = maximise(likelihood, [template.vector([np.eye(2)])])
     assert found.converged
     for _ in range(10):
-        start = optimum.triangle(generator.normal(size=(2, 2)) * generator.choice([0.03, 0.3, 1.0], (2, 1)))
-        other = optimum._search_whole(objective, template.vector([start]))
+        start = search.triangle(generator.normal(size=(2, 2)) * generator.choice([0.03, 0.3, 1.0], (2, 1)))
+        other = search._search_whole(objective, template.vector([start]))
         assert found.deviance <= objective(other) + 1e-7
 
 
@@ -119,7 +120,7 @@ def sign_saddle():
     for seed in range(200):
         likelihood, _ = prepared("y ~ x + (x | run)", few_runs(seed))
         objective = Objective(likelihood)
-        face = optimum._search(objective, np.array([0.0, 1.0, 0.0]), np.array([True, False, True]))
+        face = search._search(objective, np.array([0.0, 1.0, 0.0]), np.array([True, False, True]))
         for sign in (1, -1):
             point = face * [1, sign, 1]
             _, slope = objective.gradient(point)
@@ -133,7 +134,7 @@ def test_a_saddle_between_two_signs_is_no_minimum_and_is_left():
     objective, point = sign_saddle()
     assert objective(point) == objective(point * [1, -1, 1])
     assert not is_minimum(objective, point)
-    left = optimum._search_whole(objective, point)
+    left = search._search_whole(objective, point)
     assert objective(left) < objective(point) - 1e-4
     assert maximise(objective.likelihood, [point]).deviance <= objective(left) + 1e-9
 
@@ -142,9 +143,9 @@ def test_a_saddle_of_slope_zero_is_no_minimum():
     """Two correlated effects of equal sizes halfway between two optima: the slope is zero and a curvature negative."""
     likelihood, _ = prepared("y ~ x + (x | run)", few_runs(1361))
     objective = Objective(likelihood)
-    points = [optimum._search_whole(objective, np.array(start)) for start in ([0.3, 0.9, 0.1], [0.3, -0.9, 0.1])]
+    points = [search._search_whole(objective, np.array(start)) for start in ([0.3, 0.9, 0.1], [0.3, -0.9, 0.1])]
     best = min(points, key=objective)
-    assert is_minimum(objective, optimum._polish(objective, best))
+    assert is_minimum(objective, search._polish(objective, best))
     nothing = np.zeros(3)  # all slopes are zero where all variances are
     assert np.abs(objective.gradient(nothing)[1]).max() < 1e-9
     assert not is_minimum(objective, nothing)
@@ -174,7 +175,7 @@ def test_a_larger_model_is_never_worse_than_one_it_contains(seed):
 
 def test_a_triangle_has_the_covariance_of_its_factor():
     factor = np.random.default_rng(0).normal(size=(3, 5))
-    found = optimum.triangle(factor)
+    found = search.triangle(factor)
     np.testing.assert_allclose(found @ found.T, factor @ factor.T, atol=1e-14)
     assert (np.triu(found, 1) == 0).all()
     assert (np.diag(found) >= 0).all()
@@ -209,7 +210,7 @@ def test_a_maximum_with_hardly_a_residual_is_found_beside_one_with_a_large_one()
     assert found.converged
     objective, random = Objective(likelihood), np.random.default_rng(0)
     starts = [random.normal(size=len(template)) * random.choice([1, 10, 50]) for _ in range(20)]
-    ends = [optimum._search(objective, start) for start in starts]
+    ends = [search._search(objective, start) for start in starts]
     # Some run away to a residual of zero, where a likelihood of twelve rows has no bound: these are no maxima.
     maxima = [objective(end) for end in ends if abs(end).max() < 1e3]
     assert len(maxima) >= 5
