@@ -92,7 +92,8 @@ COUNTED_FROM_ONE = {f"rus-eng s{number + 1}": f"rus-eng-s{number}" for number in
 class Pin(NamedTuple):
     """What a released file must be: its SHA-256 (hexadecimal) and its size in bytes.
 
-    Of ``results/bleu-scores2.csv``: ``Pin(sha256="f14dc7c3a439...", size=604_799)``.
+    >>> pins()["results/bleu-scores2.csv"]
+    Pin(sha256='f14dc7c3a4395c0c188f142bc5ed53bbfce5382a3ab63b1445a41f1363ee5fbd', size=604799)
     """
 
     sha256: str

@@ -86,15 +86,21 @@ def correlate_sentences(
 class Items(NamedTuple):
     """One indicator over the items of a run, beside their COMET, in the order of the released file.
 
-    The importance after layer 6 in three items::
+    The importance of two terms in three items:
 
-        Items(
-            names={"by": "token", "run": "sla-eng", "layer": 6, "indicator": "importance"},
-            x={"C": array([0.1, 0.2, 0.1]), "S": array([0.5, 0.4, 0.6]), "T": array([0.4, 0.4, 0.3])},
-            comet=array([8123., 7950., 8311.]),
-        )
-
-    Each array has shape (item,). COMET counts whole units of its fourth decimal, so that equal changes tie.
+    >>> about = {"by": "token", "run": "sla-eng", "layer": 6, "place": [1, 0, 2], "comet": [0.795, 0.8123, 0.8311]}
+    >>> indicators = {"cosine": 0.5, "norm_ratio": 0.5, "distance": 9.0}
+    >>> frames = [
+    ...     pd.DataFrame(about | indicators | {"term": term, "importance": importance})
+    ...     for term, importance in {"S": [0.4, 0.7, 0.6], "T": [0.6, 0.3, 0.4]}.items()
+    ... ]
+    >>> items = in_order_of_place(pd.concat(frames))[0]
+    >>> items.names
+    {'by': 'token', 'run': 'sla-eng', 'layer': 6, 'indicator': 'importance'}
+    >>> items.x  # of each term, of shape (item,)
+    {'S': array([0.7, 0.4, 0.6]), 'T': array([0.3, 0.6, 0.4])}
+    >>> items.comet  # in whole units of the fourth decimal, so that equal changes tie
+    array([8123., 7950., 8311.])
     """
 
     names: dict[str, object]

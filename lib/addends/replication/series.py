@@ -19,17 +19,23 @@ FEWEST_CHECKPOINTS = 4
 class Series(NamedTuple):
     """An indicator and a quality at the checkpoints that have both, in order of the step.
 
-    The importance of S and BLEU at four checkpoints, of five that the table holds::
+    The importance of S and BLEU at four checkpoints, of five that the table holds:
 
-        Series(
-            names={"run": "sla-eng", "layer": 6, "term": "S", "indicator": "importance", "metric": "bleu"},
-            t=array([1000., 2000., 3000., 5000.]),  # the steps, of shape (checkpoint,)
-            x=array([0.31, 0.28, 0.27, 0.25]),      # the indicator
-            q=array([102., 187., 214., 240.]),      # the quality, in whole tenths
-            x_rounding=2.4e-07,
-            q_rounding=2.4e-07,
-            missing=1,
-        )
+    >>> about = {"run": "sla-eng", "term": "S", "checkpoint": [1000, 2000, 3000, 4000, 5000]}
+    >>> frame = pd.DataFrame(about | {"importance": [0.31, 0.28, 0.27, None, 0.25]})
+    >>> scores = {"run": "sla-eng", "checkpoint": about["checkpoint"], "metric": "bleu"}
+    >>> quality = pd.DataFrame(scores | {"score": [10.2, 18.7, 21.4, 23.1, 24.0]})
+    >>> (series,) = aligned(frame, quality, "importance", ["run", "term"], "an example")
+    >>> series.names
+    {'run': 'sla-eng', 'term': 'S', 'indicator': 'importance', 'metric': 'bleu'}
+    >>> series.t  # the steps, of shape (checkpoint,)
+    array([1000., 2000., 3000., 5000.])
+    >>> series.x  # the indicator, in whole hundredths here, so that equal changes are equal
+    array([31., 28., 27., 25.])
+    >>> series.q  # the quality, in whole tenths
+    array([102., 187., 214., 240.])
+    >>> series.missing, series.q_rounding < 1e-15
+    (1, True)
 
     A difference counts as one where it exceeds the rounding times the largest value. ``missing`` counts the checkpoints
     that were left out because a number was missing.
