@@ -18,8 +18,8 @@ from scipy import stats
 
 import crossed
 from addends import tables
-from addends.statistics import correlation
-from crossed.replicated import replicated_shares
+from addends.statistics import correlate_checkpoints, with_quality_of_others
+from crossed import replicated_shares
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "european"
@@ -61,21 +61,21 @@ def sizes(curves):
     """The size of rho by run, layer and term: with the own run's chrF, and its mean with that of the others."""
     trajectories = read("trajectories").query("by == 'sublayer' and target == 'own' and layer > 0")
     joined = trajectories.merge(curves.melt(ignore_index=False, value_name="chrf").reset_index())
-    own = correlation.over_checkpoints(joined, "importance", "chrf")
-    swapped = correlation.with_quality_of_others(joined, "chrf")
-    others = correlation.over_checkpoints(swapped, "importance", "chrf", by=["run", "other", "layer", "term"])
-    columns, key = ["rho", "rho_differences", "rho_partial"], ["run", "layer", "term"]
+    own = correlate_checkpoints(joined, "importance", "chrf")
+    swapped = with_quality_of_others(joined, "chrf")
+    others = correlate_checkpoints(swapped, "importance", "chrf", by=["run", "other", "layer", "term"])
+    columns, key = ["rho_levels", "rho_differences", "rho_given_step"], ["run", "layer", "term"]
     return own.set_index(key)[columns], others.set_index([*key, "other"])[columns]
 
 
 def test_indicators_go_with_another_runs_quality_nearly_as_with_their_own(sizes):
     own, others = (frame.abs() for frame in sizes)
-    assert own["rho"].median() == pytest.approx(0.7, abs=0.05)  # "with rank correlations of .7 in the median"
-    assert others["rho"].median() > 0.95 * own["rho"].median()  # "nearly as well"
+    assert own["rho_levels"].median() == pytest.approx(0.7, abs=0.05)  # "with rank correlations of .7 in the median"
+    assert others["rho_levels"].median() > 0.95 * own["rho_levels"].median()  # "nearly as well"
     assert own["rho_differences"].median() == pytest.approx(0.2, abs=0.05)  # "weakly (about .2)"
     excess = own - others.groupby(["run", "layer", "term"]).mean()
-    assert (excess[["rho_differences", "rho_partial"]].median() < 0.03).all()  # "hardly more so"
-    by_run = excess.groupby("run")[["rho_differences", "rho_partial"]].median()
+    assert (excess[["rho_differences", "rho_given_step"]].median() < 0.03).all()  # "hardly more so"
+    by_run = excess.groupby("run")[["rho_differences", "rho_given_step"]].median()
     assert by_run.min().min() < 0.01  # not in every run
     assert by_run.max().max() < 0.1
 
@@ -94,8 +94,8 @@ def test_the_control_has_no_power_for_levels_and_some_for_differences(curves):
 def test_the_signs_of_partial_correlations_agree_little_more_often_than_coins(sizes):
     signs = np.sign(sizes[0]).groupby(["layer", "term"]).sum().abs().eq(len(RUNS)).sum()
     coins = 15 * 2 * 0.5 ** len(RUNS)
-    assert signs["rho_partial"] < 2 * coins
-    assert min(signs["rho"], signs["rho_differences"]) > 3 * coins
+    assert signs["rho_given_step"] < 2 * coins
+    assert min(signs["rho_levels"], signs["rho_differences"]) > 3 * coins
 
 
 def test_runs_differ_more_than_a_run_moves(curves):
@@ -114,7 +114,7 @@ def largest():
     final = measured[measured["checkpoint"] == measured["checkpoint"].max()]
     found = {}
     for key, rows in final.groupby(["layer", "term"]):
-        shares = crossed.crossed_shares(rows, "importance", draws=1_000).set_index("component")
+        shares = crossed.crossed_shares(rows, "importance", "run", "sentence", draws=1_000).set_index("component")
         found[key] = shares["share"].idxmax(), shares.loc["run", "share_upper"] - shares.loc["run", "share_lower"]
     return found
 
@@ -140,7 +140,8 @@ def of_plateau() -> pd.DataFrame:
 
 def shares_of(rows: pd.DataFrame, indicator: str) -> pd.Series:
     """The estimated shares; as few draws as are allowed, for no interval is looked at."""
-    found = replicated_shares(rows, indicator, "target_tokens", rows="these", draws=1_000)
+    factors = ("run", "sentence", "checkpoint")
+    found = replicated_shares(rows, indicator, *factors, "target_tokens", rows="these", draws=1_000)
     return found.set_index("component")["share"]
 
 
@@ -167,7 +168,9 @@ def test_the_sentence_against_all_that_belongs_to_a_model(shares):
 
 def test_the_estimate_and_interval_of_the_runs_share():
     rows = of_plateau().query("by == 'sublayer' and layer == 3 and term == 'S'")
-    found = replicated_shares(rows, "importance", "target_tokens", rows="any", draws=4_000).set_index("component")
+    factors = ("run", "sentence", "checkpoint")
+    found = replicated_shares(rows, "importance", *factors, "target_tokens", rows="any", draws=4_000)
+    found = found.set_index("component")
     assert found.loc["run", "share"] == pytest.approx(0.03, abs=0.005)
     assert found.loc["run", "share_lower"] == pytest.approx(0.01, abs=0.005)
     assert found.loc["run", "share_upper"] == pytest.approx(0.60, abs=0.03)
@@ -259,8 +262,8 @@ def test_the_released_analysis_has_two_bugs_a_latent_one_four_choices_and_a_find
 def test_the_released_median_over_sentences_is_that_of_pairs():
     """What was released is over pairs: .13. Pooled over sentences it is .11, which is another number."""
     sentences = pd.read_parquet(ROOT / "data" / "published_results" / "sentences.parquet")
-    medians = sentences[["rho_pairs", "rho_pooled", "rho_within"]].abs().median()
-    assert medians["rho_pairs"] == pytest.approx(0.129, abs=0.001)
+    medians = sentences[["rho_sentence_pairs", "rho_pooled", "rho_within"]].abs().median()
+    assert medians["rho_sentence_pairs"] == pytest.approx(0.129, abs=0.001)
     assert medians["rho_pooled"] < 0.115
     assert says(
         "notebooks/08_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"

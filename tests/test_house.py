@@ -151,8 +151,8 @@ def test_figures_shown_by_prose_pages_exist_and_have_alternative_text():
 
 
 def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlations():
-    from addends.replication.pairs import COEFFICIENTS
-    from addends.statistics import replication
+    from addends import replication
+    from addends.replication.checkpoint_pairs import COEFFICIENTS
     from addends.tables import METRICS, SCHEMAS
 
     page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
@@ -224,7 +224,7 @@ def test_the_readmes_lines_make_tables_of_ones_own_models(tmp_path, monkeypatch,
     chosen = measured[(measured["by"] == "sublayer") & (measured["layer"] == 2) & (measured["term"] == "S")]
     assert len(chosen) == 9
     # What notebook 05 does with them.
-    shares = crossed.crossed_shares(chosen, "importance")["share"]
+    shares = crossed.crossed_shares(chosen, "importance", "run", "sentence")["share"]
     assert shares.sum() == pytest.approx(1)
     fit = crossed.fit("importance ~ 1 + (1 | run) + (1 | sentence)", chosen)
     assert fit.icc()["share"].sum() == pytest.approx(1)

@@ -5,6 +5,118 @@ The checks that :mod:`crossed` makes too are its own; they are offered here besi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from addends.errors import InputError
 from crossed.checks import check_level, listed, named, names_of, numbers, require_columns, rounding_of
 
-__all__ = ["check_level", "listed", "named", "names_of", "numbers", "require_columns", "rounding_of"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_level",
+    "group_names",
+    "keyed_numbers",
+    "listed",
+    "named",
+    "names_of",
+    "numbers",
+    "optional_module",
+    "require_columns",
+    "require_distinct",
+    "rounding_of",
+]
+
+
+def check_choice(value: object, name: str, allowed: Sequence, where: str) -> None:
+    """Refuse a value of the argument ``name`` that is none of ``allowed``."""
+    if value not in allowed:
+        raise InputError(f"{where}: {name}={value!r} is not one of {tuple(allowed)}.")
+
+
+def check_count(value: object, name: str, where: str, least: int = 1) -> None:
+    """Refuse a value of the argument ``name`` that is no whole number of ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{where}: {name}={value!r} is not a whole number of {least} or more.")
+
+
+def group_names(by: str | Sequence[str], where: str) -> list[str]:
+    """The columns that name a group, one or more, as a list."""
+    names = names_of(by, "by", where)
+    if not names:
+        raise InputError(f"{where}: by={by!r} must name a column, whose values tell the groups apart.")
+    return names
+
+
+def require_distinct(names: Sequence[str], where: str, words: str) -> None:
+    """Refuse columns of which two are the same; ``words`` say whose they are ("by, indicator and quality")."""
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: {words} must be different columns; given are {list(names)}.")
+
+
+def keyed_numbers(
+    frame: pd.DataFrame, key: Sequence[str], values: Sequence[str], where: str, *, steps: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """The columns of numbers of a tidy table, each of shape (row,), where the columns of ``key`` name each row once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    key : sequence of str
+        The columns whose values name one row.
+    values : sequence of str
+        Columns of numbers. A missing value is allowed and becomes NaN.
+    where : str
+        The function that asks, for the error's sake.
+    steps : sequence of str
+        Columns of ``key`` that are numbers too, and are returned with ``values``: the training step.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or holds no numbers, there is no row, a value is infinite, or a part of the key is
+        missing, infinite or repeated. The message names the rows.
+    """
+    require_columns(frame, [*key, *values], where)
+    if not len(frame):
+        raise InputError(f"{where}: the data have no rows.")
+    found = {name: numbers(frame, name, where) for name in (*steps, *values)}
+    unusable = frame[list(key)].isna().any(axis=1).to_numpy()
+    for column in found.values():
+        unusable = unusable | np.isinf(column)
+    if unusable.any():
+        raise InputError(
+            f"{where}: an infinite value, or a missing name or step, in {unusable.sum()} row(s), counted from 0: "
+            f"{listed(np.flatnonzero(unusable))}. Mend or drop these rows."
+        )
+    twice = frame.duplicated(list(key)).to_numpy()
+    if twice.any():
+        cases = [named(key, row) for row in frame.loc[twice, list(key)].itertuples(index=False)]
+        raise InputError(
+            f"{where}: one row for each {tuple(key)} is wanted, but {len(cases)} stand more than once: "
+            f"{listed(cases, 3)}. Name the column that tells them apart in by=, or keep one (a target, a method?)."
+        )
+    return found
+
+
+def optional_module(name: str, extra: str, where: str) -> ModuleType | Any:
+    """The module ``name``, which is installed with one of this package's extras and imported at its first use.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message says which extra brings it.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        raise ImportError(
+            f"{where} needs {error.name}, which is not installed. Install it with pip install 'addends[{extra}]'."
+        ) from error

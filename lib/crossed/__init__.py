@@ -10,12 +10,12 @@ numpy, scipy, pandas and formulae; it needs neither torch nor anything of addend
 
 from __future__ import annotations
 
-from crossed.balanced import crossed_shares, sd_multipliers
-from crossed.comparison import compare
+from crossed.balanced import crossed_shares, replicated_shares
+from crossed.each import fit_each
 from crossed.errors import Error, InputError
 from crossed.fitting import fit
-from crossed.repeated import fit_each
-from crossed.replicated import replicated_shares
+from crossed.inference import compare
+from crossed.pivots import sd_multipliers
 from crossed.results import MixedFit
 
 __all__ = [

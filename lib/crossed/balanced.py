@@ -1,35 +1,47 @@
-"""How much of the variance belongs to the run and how much to the sentence, with intervals honest about few runs.
+"""Shares of variance of balanced crossings in closed form, with intervals honest about few levels.
 
-For the balanced, fully crossed design (every sentence in every run, equally often). The intervals are generalised
-confidence intervals: they keep their coverage at three runs, where a percentile bootstrap over runs does not.
+Two factors are crossed and every cell holds equally many values: every run measured on every sentence, say.
+:func:`crossed_shares` splits the variance of such a table; :func:`replicated_shares` also tells apart what replicates
+of the cells (checkpoints, say) have in common. The intervals are generalised confidence intervals: they keep their
+coverage at three runs, where a percentile bootstrap over runs does not.
 """
 
 from __future__ import annotations
 
-from numbers import Integral
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
 
-from crossed.checks import check_level, listed, numbers, require_columns
+from crossed.checks import check_draws, check_level, groups_of, listed, named, numbers, require_columns
 from crossed.errors import InputError
+from crossed.pivots import pivotal_quantities
+
+_ROWS = ("these", "any")
+_COLUMNS = (
+    "component", "levels", "df", "mean_square", "variance", "variance_lower", "variance_upper", "share", "share_lower",
+    "share_upper", "boundary", "note",
+)  # fmt: skip
 
 
 def crossed_shares(
     data: pd.DataFrame,
     outcome: str,
-    row: str = "run",
-    column: str = "sentence",
+    row: str,
+    column: str,
     replicate: str | None = None,
+    by: str | Sequence[str] | None = None,
     level: float = 0.95,
     draws: int = 100_000,
     seed: int = 0,
 ) -> pd.DataFrame:
     r"""Variances and shares of variance of two crossed factors, with generalised confidence intervals.
 
-    The model, for row (run) r of R, column (sentence) s of S and replicate k of K::
+    ::
+
+        crossed_shares(data, "chrf", row="run", column="sentence", by=["layer", "term"])
+
+    The model, for row (run, say) r of R, column (sentence, say) s of S and replicate k of K::
 
         y_rsk = mu + a_r + b_s + c_rs + e_rsk,    a ~ N(0, A), b ~ N(0, B), c ~ N(0, C), e ~ N(0, E)
 
@@ -61,12 +73,14 @@ def crossed_shares(
     outcome : str
         The column to be divided.
     row, column : str
-        The crossed factors.
+        The crossed factors, in either order.
     replicate : str, optional
         A column that numbers exchangeable repetitions within a cell, the same ones in every cell (neighbouring
         checkpoints of a plateau, say). What the repetitions have in common over all cells counts as residual, and
         repetitions that resemble their neighbours, as checkpoints do, make the residual too small and the interaction
         too large; they add no runs.
+    by : str or list of str, optional
+        Columns whose combinations are groups of rows, each divided on its own, from the same ``seed``.
     level : float
         Of the intervals, between 0 and 1.
     draws : int
@@ -77,18 +91,19 @@ def crossed_shares(
     Returns
     -------
     DataFrame
-        One row a component (``row``, ``column``, then "interaction + residual", or "interaction" and "residual"):
-        component; levels (their number; for the last rows the number of cells or of values); df; mean_square;
-        variance (squared units of the outcome; a negative moment estimate is set to 0), variance_lower,
-        variance_upper; share (of the sum of the variances; the shares sum to 1), share_lower, share_upper; boundary
-        (True where the moment estimate was negative: the variance may be 0, the interval says how large it may be); and
-        note, empty but where the levels agree so closely by chance that the interval is 0 to 0: it then says nothing.
+        The columns of ``by``, groups in their order of appearance; then one row a component (``row``, ``column``, then
+        "interaction + residual", or "interaction" and "residual"): component; levels (their number; for the last rows
+        the number of cells or of values); df; mean_square; variance (squared units of the outcome; a negative moment
+        estimate is set to 0), variance_lower, variance_upper; share (of the sum of the variances; the shares sum to 1),
+        share_lower, share_upper; boundary (True where the moment estimate was negative: the variance may be 0, the
+        interval says how large it may be); and note, empty but where the levels agree so closely by chance that the
+        interval is 0 to 0: it then says nothing.
 
     Raises
     ------
     InputError
         If a column is unknown, a value is missing or infinite, a cell is missing (the first is named) or holds more
-        than one value, a factor has one level, or the outcome is constant.
+        than one value, a factor has one level, the outcome is constant, or ``by`` is none of the allowed.
 
     References
     ----------
@@ -96,37 +111,172 @@ def crossed_shares(
     899-905. Burdick, R. K., Borror, C. M. and Montgomery, D. C. (2005). Design and Analysis of Gauge R&R Studies,
     SIAM, chapter 3 (the two-factor crossed random model).
     """
-    check_level(level, "crossed_shares")
-    check_draws(draws, "crossed_shares")
-    cells = balanced_cells(data, outcome, row, column, replicate, f"crossed_shares({outcome!r})")
-    names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
+    where = f"crossed_shares({outcome!r})"
+    check_level(level, where)
+    check_draws(draws, where)
 
+    def split(rows: pd.DataFrame) -> pd.DataFrame:
+        cells = _cells(rows, outcome, row, column, replicate, where)
+        names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
+        return _shares(names, levels, df, squares, weights, (), level, draws, seed)
+
+    return _by_group(split, data, by, where)
+
+
+def replicated_shares(
+    data: pd.DataFrame,
+    outcome: str,
+    row: str,
+    column: str,
+    replicate: str,
+    covariate: str | None = None,
+    rows: str = "these",
+    by: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Shares of variance in a balanced crossing with replicates, with intervals that are right for few rows.
+
+    ::
+
+        replicated_shares(data, "chrf", row="run", column="sentence", replicate="checkpoint", covariate="tokens")
+
+    Neighbouring checkpoints at the end of training repeat each cell of run and sentence, and so tell the interaction of
+    the two from the residual. They add no runs, and each run drifts between them on its own.
+
+    The model, for row (run, say) r of R, column (sentence) s of S with covariate x_s, and replicate (checkpoint) k of
+    K::
+
+        y_rsk = mu + beta x_s + a_r + b_s + d_k + c_rs + g_rk + e_rsk
+
+    with b, c, g and e drawn from normal distributions of variances B, C, G and E, the d_k fixed, and the a_r fixed
+    (``rows="these"``) or drawn with variance A (``rows="any"``). The mean squares are independent::
+
+        mean square   degrees of freedom                expectation
+        M_a           R - 1                             E + K C + S G + K S A
+        M_b           S - 1 (less 1 for a covariate)    E + K C + K R B
+        M_d           K - 1                             E + S G + R S D
+        M_c           (R - 1)(S - 1)                    E + K C
+        M_g           (R - 1)(K - 1)                    E + S G
+        M_e           R (S - 1)(K - 1)                  E
+
+    where, for what is fixed, A = sum a_r^2 / (R - 1) and D = sum d_k^2 / (K - 1): the variance among the very levels
+    at hand. Solved for the variances they give the estimates, which are those of REML wherever none is at zero. A
+    fixed and a random factor have the same estimate. They differ in the interval: how much *these* runs differ is
+    nearly known, how much *other* runs would differ is not.
+
+    Intervals hold the middle ``level`` of draws of generalised pivots: each expectation is replaced by its mean
+    square times df / U, with U from chi-squared on df degrees of freedom; for a fixed factor, by the noncentrality at
+    which its sum of squares, over the expectation of its error, has a uniformly drawn probability.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row a (``row``, ``column``, ``replicate``).
+    outcome : str
+        The column to be divided.
+    row, column, replicate : str
+        The factors; two levels or more of each, three of ``column`` with a covariate.
+    covariate : str, optional
+        A number of the ``column`` (the sentence's length): what it explains is taken out of that variance first.
+    rows : str
+        "these": the levels of ``row`` are fixed; "any": they are a sample, and the shares are about others like them.
+    by : str or list of str, optional
+        As for `crossed_shares`.
+    level : float
+        Of the intervals, between 0 and 1.
+    draws, seed : int
+        How many draws (1,000 at least), and the seed of ``numpy.random.default_rng``.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``by``; then one row a component: ``row``, ``column``, ``replicate``, "row:column",
+        "row:replicate" (with their names) and "residual"; the columns are those of `crossed_shares`.
+
+    Raises
+    ------
+    InputError
+        As `crossed_shares`; or if ``rows`` is none of the allowed, or the covariate
+        is missing, infinite, constant, or not one number for each level of ``column``; or if the factors and their
+        pairs give the outcome exactly, so that no residual is left.
+
+    References
+    ----------
+    Weerahandi (1993), Journal of the American Statistical Association 88, 899-905. Gelman (2005), Annals of Statistics
+    33, 1-53, section 3 (finite- and superpopulation variances).
+    """
+    where = f"replicated_shares({outcome!r})"
+    if rows not in _ROWS:
+        raise InputError(f"{where}: rows={rows!r} is none of {_ROWS}.")
+    check_level(level, where)
+    check_draws(draws, where)
+    names = [row, column, replicate, f"{row}:{column}", f"{row}:{replicate}", "residual"]
+
+    def split(part: pd.DataFrame) -> pd.DataFrame:
+        cells = _cells(part, outcome, row, column, replicate, where)
+        r, s, k = cells.shape
+        x = None if covariate is None else _covariate(part, covariate, column, where)
+        df, squares = _mean_squares(cells, x)
+        if squares[5] <= 1e-20 * squares.max():
+            raise InputError(
+                f"{where}: {row}, {column}, {replicate} and their pairs give the outcome exactly: there is no residual "
+                "to hold variances against. Are the replicates copies of each other, or is the outcome made of these "
+                "factors?"
+            )
+        levels, fixed = [r, s, k, r * s, r * k, r * s * k], (0, 2) if rows == "these" else (2,)
+        return _shares(names, levels, df, squares, _weights(r, s, k), fixed, level, draws, seed)
+
+    return _by_group(split, data, by, where)
+
+
+def _by_group(
+    split: Callable[[pd.DataFrame], pd.DataFrame], data: pd.DataFrame, by: str | Sequence[str] | None, where: str
+) -> pd.DataFrame:
+    """The table that ``split`` makes of the rows; of each group's, one after the other, with the columns of ``by``."""
+    if by is None:
+        return split(data)
+    names, groups = groups_of(data, by, _COLUMNS, where)
+    tables = []
+    for key, rows in groups:
+        try:
+            table = split(rows)
+        except InputError as error:
+            raise InputError(f"{error} This is of the rows where {named(names, key)}.") from error
+        for place, (name, value) in enumerate(zip(names, key, strict=True)):
+            table.insert(place, name, [value] * len(table))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _shares(
+    names: list[str],
+    levels: list[int],
+    df: np.ndarray,
+    squares: np.ndarray,
+    weights: np.ndarray,
+    fixed: Sequence[int],
+    level: float,
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The table of results, from the analysis of variance of one group: see `pivotal_quantities`."""
     moments = weights @ squares
     variances = moments.clip(min=0)
-    generator = np.random.default_rng(seed)
-    pivots, shares = pivotal_quantities(df, squares, weights, draws, generator)
+    pivots, shares = pivotal_quantities(df, squares, weights, draws, np.random.default_rng(seed), fixed)
     tails = [(1 - level) / 2, (1 + level) / 2]
     variance_lower, variance_upper = np.quantile(pivots, tails, axis=0)
     share_lower, share_upper = np.quantile(shares, tails, axis=0)
-    return pd.DataFrame(
-        {
-            "component": names,
-            "levels": levels,
-            "df": df,
-            "mean_square": squares,
-            "variance": variances,
-            "variance_lower": variance_lower,
-            "variance_upper": variance_upper,
-            "share": variances / variances.sum(),
-            "share_lower": share_lower,
-            "share_upper": share_upper,
-            "boundary": moments < 0,
-            "note": [agreement_note(name, upper) for name, upper in zip(names, variance_upper, strict=True)],
-        }
-    )
+    notes = [_agreement_note(name, upper) for name, upper in zip(names, variance_upper, strict=True)]
+    values = (
+        names, levels, df, squares, variances, variance_lower, variance_upper, variances / variances.sum(), share_lower,
+        share_upper, moments < 0, notes,
+    )  # fmt: skip
+    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))
 
 
-def agreement_note(name: str, upper: float) -> str:
+def _agreement_note(name: str, upper: float) -> str:
     """How the interval from 0 to 0 of a variance is to be read; empty for any other."""
     if upper > 0:
         return ""
@@ -136,71 +286,9 @@ def agreement_note(name: str, upper: float) -> str:
     )
 
 
-def check_draws(draws: int, where: str) -> None:
-    """Refuse a number of draws that is none, or too small."""
-    if isinstance(draws, bool | np.bool_) or not isinstance(draws, Integral) or draws < 1_000:
-        raise InputError(
-            f"{where}: draws={draws!r} is too few for the tails of an interval, or no whole number; give 1000 or more."
-        )
-
-
-def pivotal_quantities(
-    df: np.ndarray, squares: np.ndarray, weights: np.ndarray, draws: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of what the variances, and their shares, may be: the pivots of `crossed_shares`, from mean squares alone.
-
-    Parameters
-    ----------
-    df, squares : array (mean square,)
-        Degrees of freedom, and the mean squares observed.
-    weights : array (component, mean square)
-        ``variances = weights @ mean squares``, of the moment estimates.
-
-    Returns
-    -------
-    tuple of two array (draw, component)
-        Variances, none below 0; and shares, which sum to 1 in each draw.
-    """
-    # (draw, mean square): what each expectation may have been, given the mean square that was observed.
-    expectations = df * squares / generator.chisquare(df, size=(draws, len(df)))
-    pivots = (expectations @ weights.T).clip(min=0)
-    return pivots, pivots / pivots.sum(axis=1, keepdims=True)
-
-
-def sd_multipliers(levels: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """By what a standard deviation estimated from ``levels`` normal values must be multiplied for its exact interval.
-
-    With df = levels - 1 and q the quantiles of chi-squared on df degrees of freedom::
-
-        lower = sqrt(df / q((1 + level) / 2)),    upper = sqrt(df / q((1 - level) / 2))
-
-    For the SD between runs this is the best case: run means known without error. Three runs give .52 and 6.3.
-
-    Parameters
-    ----------
-    levels : int or array of int
-        How many levels (runs), 2 or more.
-    level : float
-        Of the interval, between 0 and 1.
-
-    Returns
-    -------
-    tuple of two float or of two arrays
-        Lower and upper multiplier.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two levels, or ``level`` is no probability.
-    """
-    df = np.asarray(levels) - 1
-    if (df < 1).any():
-        raise InputError(f"sd_multipliers: levels={levels!r}: a standard deviation needs at least 2 levels.")
-    check_level(level, "sd_multipliers")
-    return np.sqrt(df / stats.chi2.ppf((1 + level) / 2, df)), np.sqrt(df / stats.chi2.ppf((1 - level) / 2, df))
-
-
-def _analysis_of_variance(cells: np.ndarray, row: str, column: str):
+def _analysis_of_variance(
+    cells: np.ndarray, row: str, column: str
+) -> tuple[list[str], list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Names, levels, df and mean squares of the components, and the weights with variance = weights @ mean squares."""
     rows, columns, replicates = cells.shape
     by_cell = cells.mean(axis=2)
@@ -227,9 +315,39 @@ def _analysis_of_variance(cells: np.ndarray, row: str, column: str):
     return names, levels, np.array(df), np.array(sums) / df, weights
 
 
-def balanced_cells(
-    data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None, where: str
-) -> np.ndarray:
+def _mean_squares(cells: np.ndarray, x: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """df and mean squares of row, column, replicate, row:column, row:replicate and residual; the mean is 0."""
+    r, s, k = cells.shape
+    by_row, by_column, by_replicate = cells.mean(axis=(1, 2)), cells.mean(axis=(0, 2)), cells.mean(axis=(0, 1))
+    together = cells.mean(axis=2) - by_row[:, None] - by_column[None, :]  # (row, column)
+    drift = cells.mean(axis=1) - by_row[:, None] - by_replicate[None, :]  # (row, replicate)
+    rest = cells - (by_row[:, None] + by_column[None, :] + together)[:, :, None]  # (row, column, replicate)
+    rest = rest - (by_replicate[None, :] + drift)[:, None, :]
+    covariates = 0
+    if x is not None:
+        by_column, covariates = by_column - x * (x @ by_column) / (x @ x), 1
+    parts = [by_row, by_column, by_replicate, together, drift, rest]
+    times = np.array([s * k, r * k, r * s, k, s, 1])
+    df = [r - 1, s - 1 - covariates, k - 1, (r - 1) * (s - 1), (r - 1) * (k - 1), r * (s - 1) * (k - 1)]
+    return np.array(df), times * np.array([np.sum(part**2) for part in parts]) / df
+
+
+def _weights(r: int, s: int, k: int) -> np.ndarray:
+    """variance = weights @ mean squares: the expectations of the docstring, solved."""
+    expectations = np.array(
+        [
+            [k * s, 0, 0, k, s, 1],
+            [0, k * r, 0, k, 0, 1],
+            [0, 0, r * s, 0, s, 1],
+            [0, 0, 0, k, 0, 1],
+            [0, 0, 0, 0, s, 1],
+            [0, 0, 0, 0, 0, 1],
+        ]
+    )
+    return np.linalg.inv(expectations)
+
+
+def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None, where: str) -> np.ndarray:
     """The outcome, less its mean, as an array (row, column, replicate), levels sorted; every cell is there once.
 
     Raises
@@ -271,3 +389,27 @@ def balanced_cells(
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         raise InputError(f"{where}: the outcome is constant: no variance to divide.")
     return cells.reshape(*shape[:2], -1)
+
+
+def _covariate(data: pd.DataFrame, name: str, column: str, where: str) -> np.ndarray:
+    """The covariate of each level of ``column``, sorted as in `_cells`, less its mean."""
+    require_columns(data, [name], where)
+    values = numbers(data, name, where)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{where}: the covariate {name!r} is missing or infinite in {(~np.isfinite(values)).sum()} rows."
+        )
+    groups = pd.Series(values).groupby(data[column].to_numpy(), sort=True)
+    lower, upper = groups.min(), groups.max()
+    if (lower < upper).any():
+        first = lower.index[(lower < upper).to_numpy()].tolist()[0]
+        raise InputError(
+            f"{where}: the covariate {name!r} has more than one value for {column}={first!r} ({lower[first]:g} to "
+            f"{upper[first]:g}); it must be a number of the {column}."
+        )
+    x = lower.to_numpy() - lower.mean()
+    if len(x) < 3 or np.ptp(x) <= 1e-12 * np.abs(lower).max():
+        raise InputError(
+            f"{where}: the covariate {name!r} is constant, or {column!r} has under 3 levels; leave it out."
+        )
+    return x

@@ -5,8 +5,8 @@ in level g(i) of each grouping factor g, with the columns z_i of its random term
 
     y_i = x_i' beta + sum_g z_gi' b_g(i) + e_i,    b_g ~ N(0, Sigma_g),  e ~ N(0, scale), all independent
 
-How the variances are found is no concern of this module: see :mod:`crossed.likelihood` and
-:mod:`crossed.optimum`. What a fit can tell: :mod:`crossed.results`.
+The way of a fit: the formula is read (`formulas`), resolved against the table (`design`), standardised (`scaling`); the
+likelihood is maximised over the variances (`likelihood`, `search`). What a fit can tell: :mod:`crossed.results`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from crossed import moments
-from crossed.designs import design
+from crossed.checks import check_reml
+from crossed.design import design
 from crossed.errors import InputError
 from crossed.formulas import parse
-from crossed.optimum import UNBOUNDED, Template, maximise
+from crossed.likelihood import Term
 from crossed.results import MixedFit
 from crossed.scaling import standardise
+from crossed.search import UNBOUNDED, analysis_of_variance, maximise
 from crossed.threads import one_thread
 
 
@@ -71,24 +72,23 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     InputError
         If the formula cannot be read, or the data cannot carry it: see
         :func:`crossed.formulas.parse` and
-        :func:`crossed.designs.design`; or if the model leaves no residual.
+        :func:`crossed.design.design`; or if the model leaves no residual.
 
     References
     ----------
     Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models using lme4, Journal of Statistical
     Software 67(1), section 3 (the profiled criteria).
     """
-    if not isinstance(reml, bool | np.bool_):
-        raise InputError(f"fit: reml={reml!r} must be True (restricted maximum likelihood) or False.")
+    check_reml(reml, "fit")
     arrays = design(parse(formula), data)
     scaling, likelihood = standardise(arrays, bool(reml))
     residuals = likelihood.y - likelihood.x @ np.linalg.lstsq(likelihood.x, likelihood.y, rcond=None)[0]
     terms = likelihood.terms
-    nothing_left = residuals @ residuals <= 1e-20 * len(residuals) or moments.explained(terms, residuals)
+    nothing_left = residuals @ residuals <= 1e-20 * len(residuals) or _explained(terms, residuals)
     if not nothing_left:
-        template = Template([term.width for term in terms])
+        template = likelihood.template
         plain = template.vector([np.eye(term.width) for term in terms])  # lme4's own start
-        best = maximise(likelihood, [template.vector(moments.start(terms, residuals)), plain])
+        best = maximise(likelihood, [template.vector(analysis_of_variance(terms, residuals)), plain])
         nothing_left = np.abs(best.theta).max() > UNBOUNDED or not np.isfinite(best.deviance)
     if nothing_left:
         raise InputError(
@@ -96,3 +96,21 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
             "so that there is no residual to hold variances against. Is the outcome one of them in other words?"
         )
     return MixedFit(formula, bool(reml), arrays, scaling, likelihood, best)
+
+
+def _explained(terms: list[Term], residuals: np.ndarray) -> bool:
+    """Do the random intercepts leave nothing but rounding? By alternating projections, a few rounds."""
+    left = residuals.copy()
+    whole = residuals @ residuals
+    for _ in range(30):
+        before = left @ left
+        for term in terms:
+            if term.intercept_only:
+                means = np.bincount(term.codes, left, term.levels) / np.bincount(term.codes, minlength=term.levels)
+                left -= means[term.codes]
+        after = left @ left
+        if after <= 1e-22 * len(left) or after <= 1e-20 * whole:
+            return True
+        if after > 0.5 * before:
+            return False
+    return False

@@ -33,7 +33,25 @@ DENSE_COLUMNS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A random term as the likelihood sees it: codes (row,), columns (row, k), and the number of levels."""
+    """A random term as the likelihood sees it.
+
+    ``(x | run)`` over six rows of two runs::
+
+        codes    [0, 0, 0, 1, 1, 1]                              columns  [[1, x_1], ..., [1, x_6]]
+        levels   2                     intercept_only  False     name     "(Intercept + x | run)"
+
+    Attributes
+    ----------
+    codes : array (row,) of int
+        The level in which each row stands.
+    columns : array (row, k)
+        What gets a coefficient in each level.
+    levels : int
+    intercept_only : bool
+        ``columns`` is one column of ones.
+    name : str
+        For messages.
+    """
 
     codes: np.ndarray
     columns: np.ndarray
@@ -46,17 +64,74 @@ class Term:
         return self.columns.shape[1]
 
 
+class Template:
+    """From theta to the blocks of Lambda, and back: which entry of which block each number of theta is.
+
+    theta is lme4's: the lower triangles of the blocks, column by column, their diagonals at least 0. For widths [2, 1],
+    of ``(x | run) + (1 | sentence)``, theta = (a, b, c, d) is::
+
+        blocks [[a, 0],    and  [[d]]        places [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0)]
+                [b, c]]                      diagonal [True, False, True, True]
+                                             columns {0: [0, 1], 2: [2], 3: [3]}
+
+    Attributes
+    ----------
+    widths : list of int
+        Columns of each random term.
+    places : list of (term, row, column)
+        Where each number of theta stands.
+    diagonal : array (parameter,) of bool
+    columns : dict of int to array
+        For each diagonal entry, by its place in theta: the places of itself and of the entries below it.
+    """
+
+    def __init__(self, widths: list[int]):
+        self.widths = widths
+        self.places = [
+            (t, row, column) for t, k in enumerate(widths) for column in range(k) for row in range(column, k)
+        ]
+        self.diagonal = np.array([row == column for _, row, column in self.places])
+        self.columns = {
+            number: np.array([n for n, (u, _, c) in enumerate(self.places) if (u, c) == (t, column)])
+            for number, (t, row, column) in enumerate(self.places)
+            if row == column
+        }
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def blocks(self, theta: np.ndarray) -> list[np.ndarray]:
+        blocks = [np.zeros((k, k)) for k in self.widths]
+        for value, (term, row, column) in zip(theta, self.places, strict=True):
+            blocks[term][row, column] = value
+        return blocks
+
+    def vector(self, blocks: list[np.ndarray]) -> np.ndarray:
+        return np.array([blocks[term][row, column] for term, row, column in self.places])
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What the Cholesky factor gives at one point: beta (p,), covariance / scale (p, p), the effects u of the dense
-    block, r^2, and the log determinants of V and of X' inverse(V) X."""
+    """What the Cholesky factor gives at one point.
+
+    Of ``y ~ x + (1 | run)``, with x and y standardised, beta is [-0.02, 0.41], say, and covariance is 2 x 2.
+
+    Attributes
+    ----------
+    beta : array (p,)
+        The fixed effects.
+    covariance : array (p, p)
+        Their covariance, divided by the residual variance.
+    effects : array (q,)
+        The effects u of the random terms that were not eliminated.
+    squares : float
+        r^2, the penalised residual sum of squares.
+    """
 
     beta: np.ndarray
     covariance: np.ndarray
     effects: np.ndarray
     squares: float
-    logdet: float
-    logdet_fixed: float
 
 
 class Likelihood:
@@ -96,9 +171,12 @@ class Likelihood:
         codes = [None if number is None else terms[number].codes for number in (self.leaf, self.mid)]
         self.elimination = Elimination(dense, np.column_stack([x, y]), *codes)
         self.degrees = len(y) - (self.p if reml else 0)
+        self.template = Template([term.width for term in terms])
 
     def _thetas(self, blocks: list[np.ndarray]) -> tuple[float, float]:
-        return tuple(0.0 if number is None else float(blocks[number][0, 0]) for number in (self.leaf, self.mid))
+        """The relative SDs of leaf and mid, 0 where there is none."""
+        leaf, mid = (0.0 if number is None else float(blocks[number][0, 0]) for number in (self.leaf, self.mid))
+        return leaf, mid
 
     def _spread(self, matrix: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
         """matrix @ S, for matrix (a, m)."""
@@ -108,7 +186,8 @@ class Likelihood:
             result[:, place] = (part @ blocks[number]).reshape(len(matrix), -1)  # (a, level x k)
         return result
 
-    def _factor(self, blocks: list[np.ndarray]):
+    def _factor(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
+        """The Cholesky factor of H, (m, m); G S, (m, m); and log det V0."""
         gram, logdet = self.elimination.gram(*self._thetas(blocks))
         half = self._spread(gram, blocks)  # G S
         h = self._spread(np.ascontiguousarray(half.T), blocks)  # S' G S, symmetric
@@ -116,29 +195,27 @@ class Likelihood:
         factor = linalg.cholesky(h, lower=True, check_finite=False)
         return factor, half, logdet
 
-    def deviance(self, blocks: list[np.ndarray], log_sigma: float | None = None, gradient: bool = False):
+    def deviance(self, blocks: list[np.ndarray], log_sigma: float | None = None) -> float:
         """-2 log L, profiled over the scale or, given the log of the residual SD, at it.
 
-        With ``gradient``, also the derivatives by each block, and by ``log_sigma`` (0 where profiled). Infinite where
-        the factor fails: a residual that has vanished.
+        Infinite where the factor fails: a residual that has vanished.
         """
+        try:
+            factor, _, logdet0 = self._factor(blocks)
+        except (linalg.LinAlgError, ValueError):
+            return np.inf
+        return self._value(factor, logdet0, log_sigma)[0]
+
+    def gradient(
+        self, blocks: list[np.ndarray], log_sigma: float | None = None
+    ) -> tuple[float, list[np.ndarray], float]:
+        """`deviance`, its derivatives by each block, (k, k), and by ``log_sigma`` (0 where profiled)."""
         q, p, nu = self.q, self.p, self.degrees
         try:
             factor, half, logdet0 = self._factor(blocks)
         except (linalg.LinAlgError, ValueError):
-            bad = [np.zeros_like(block) for block in blocks]
-            return (np.inf, bad, 0.0) if gradient else np.inf
-        logs = 2 * np.log(np.diag(factor))
-        squares = factor[-1, -1] ** 2
-        value = logdet0 + logs[:q].sum() + (logs[q : q + p].sum() if self.reml else 0)
-        if log_sigma is None:
-            value += nu * (1 + np.log(2 * np.pi * squares / nu))
-            precision = nu / squares
-        else:
-            precision = np.exp(-2 * log_sigma)
-            value += nu * (np.log(2 * np.pi) + 2 * log_sigma) + squares * precision
-        if not gradient:
-            return float(value)
+            return np.inf, [np.zeros_like(block) for block in blocks], 0.0
+        value, precision = self._value(factor, logdet0, log_sigma)
         # d(-2 log L)/dH: inverse of the block whose log determinant counts, and v v' / scale with v = [-u; -beta; 1].
         count = q + (p if self.reml else 0)
         inner = factor[: q + p, : q + p]
@@ -163,20 +240,28 @@ class Likelihood:
             ):
                 if number is not None:
                     slopes[number] = np.array([[slope]])
-        by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * squares * precision
-        return float(value), slopes, by_sigma
+        by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * factor[-1, -1] ** 2 * precision
+        return value, slopes, float(by_sigma)
+
+    def _value(self, factor: np.ndarray, logdet0: float, log_sigma: float | None) -> tuple[float, float]:
+        """-2 log L, and one over the residual variance."""
+        q, p, nu = self.q, self.p, self.degrees
+        logs = 2 * np.log(np.diag(factor))
+        squares = factor[-1, -1] ** 2
+        value = logdet0 + logs[:q].sum() + (logs[q : q + p].sum() if self.reml else 0)
+        if log_sigma is None:
+            return float(value + nu * (1 + np.log(2 * np.pi * squares / nu))), float(nu / squares)
+        precision = np.exp(-2 * log_sigma)
+        return float(value + nu * (np.log(2 * np.pi) + 2 * log_sigma) + squares * precision), float(precision)
 
     def solve(self, blocks: list[np.ndarray]) -> Solution:
         """Fixed effects and what belongs to them, at given blocks."""
         q, p = self.q, self.p
-        factor, _, logdet0 = self._factor(blocks)
+        factor, _, _ = self._factor(blocks)
         inner = factor[: q + p, : q + p]
         both = linalg.solve_triangular(inner.T, factor[-1, : q + p], lower=False)
         root = linalg.solve_triangular(factor[q : q + p, q : q + p], np.eye(p), lower=True)
-        logs = 2 * np.log(np.diag(factor))
-        return Solution(
-            both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2, logdet0 + logs[:q].sum(), logs[q:-1].sum()
-        )
+        return Solution(both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2)
 
     def random_effects(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
         """The predicted effects b of each term, (level, k); leaf and mid follow from the others in closed form."""
@@ -209,7 +294,7 @@ class Likelihood:
         return self._spread(np.ascontiguousarray(half.T), turned)
 
 
-def _indicator(term: Term):
+def _indicator(term: Term) -> sparse.csr_array:
     """The term's columns of Z, sparse, (row, level x k): level by level, its k columns together."""
     rows, width = term.columns.shape
     columns = (term.codes[:, None] * width + np.arange(width)).ravel()

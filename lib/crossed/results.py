@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from crossed import variances
+from crossed import inference, profile, tables
 from crossed.checks import check_level
-from crossed.designs import Design
-from crossed.likelihood import Likelihood, Solution
-from crossed.optimum import SINGULAR, Optimum, Template
-from crossed.scaling import Scaling
-from crossed.summaries import Summary
+from crossed.estimate import Estimate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MixedFit:
-    """What :func:`addends.mixed.fit` returns. Everything is in the units of the data as given.
+class MixedFit(Estimate):
+    """What :func:`crossed.fit` returns. Everything is in the units of the data as given.
+
+    ::
+
+        fit = crossed.fit("y ~ x + (x | run) + (1 | sentence)", data)
+        fit.params["x"], fit.bse["x"], fit.pvalues["x"], fit.conf_int().loc["x"]
+        fit.vcomp                       # 5 rows: run Intercept, run x, their covariance, sentence Intercept, Residual
+        fit.random_effects["run"]       # one row a run: Intercept, x
 
     Attributes
     ----------
@@ -55,53 +59,6 @@ class MixedFit:
         are perfectly correlated.
     """
 
-    formula: str
-    reml: bool
-    design: Design = field(repr=False)
-    scaling: Scaling = field(repr=False)
-    likelihood: Likelihood = field(repr=False)
-    optimum: Optimum = field(repr=False)
-
-    @cached_property
-    def blocks(self) -> list[np.ndarray]:
-        """The relative covariance factors of the standardised model, (k, k) each."""
-        return Template([term.width for term in self.likelihood.terms]).blocks(self.optimum.theta)
-
-    @cached_property
-    def _solution(self) -> Solution:
-        return self.likelihood.solve(self.blocks)
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.design.fixed.names)
-
-    @property
-    def nobs(self) -> int:
-        return len(self.design.outcome)
-
-    observations = nobs
-
-    @property
-    def converged(self) -> bool:
-        return self.optimum.converged
-
-    @cached_property
-    def boundary(self) -> bool:
-        return any(_smallest(block) < SINGULAR for block in self.blocks)
-
-    @property
-    def levels(self) -> dict[str, int]:
-        return {name: len(grouping) for name, grouping in self.design.groupings.items()}
-
-    @cached_property
-    def llf(self) -> float:
-        return -(self.optimum.deviance + self.scaling.jacobian(self.nobs, self.reml)) / 2
-
-    @property
-    def parameters(self) -> int:
-        """Fixed effects, variances and covariances, and the residual variance: what `aic` and `bic` count."""
-        return len(self.names) + len(self.optimum.theta) + 1
-
     @property
     def aic(self) -> float:
         """Akaike's criterion ``2 parameters - 2 llf``, as lme4's ``AIC``."""
@@ -113,63 +70,26 @@ class MixedFit:
         return np.log(self.nobs) * self.parameters - 2 * self.llf
 
     @cached_property
-    def scale(self) -> float:
-        return float(self.scaling.unit**2 * self._solution.squares / self.likelihood.degrees)
-
-    @cached_property
-    def params(self) -> pd.Series:
-        values = self.scaling.unit * self.scaling.inverse @ self._solution.beta
-        if "Intercept" in self.names:
-            values[self.names.index("Intercept")] += self.scaling.centre
-        return pd.Series(values, self.names, name="estimate")
-
-    @cached_property
-    def cov_params(self) -> pd.DataFrame:
-        inverse = self.scaling.inverse
-        return pd.DataFrame(self.scale * inverse @ self._solution.covariance @ inverse.T, self.names, self.names)
-
-    @cached_property
-    def bse(self) -> pd.Series:
-        return pd.Series(np.sqrt(np.diag(self.cov_params)), self.names, name="se")
-
-    @cached_property
-    def covariances(self) -> list[np.ndarray]:
-        """The covariance matrix of each random term, (k, k), in the formula's order."""
-        ratio = self.scale / self.scaling.unit**2
-        return [ratio * part for part in self.scaling.covariances(self.blocks)]
-
-    @cached_property
     def vcomp(self) -> pd.DataFrame:
-        return variances.components(self)
+        """See :func:`crossed.tables.components`."""
+        return tables.components(self)
+
+    def icc(self) -> pd.DataFrame:
+        """See :func:`crossed.tables.shares`."""
+        return tables.shares(self)
 
     @cached_property
-    def random_effects(self) -> dict[str, pd.DataFrame]:
-        found: dict[str, list[pd.DataFrame]] = {}
-        parts = zip(self.design.effects, self.scaling.effects_back, self._effects, strict=True)
-        for effects, back, values in parts:
-            given = self.scaling.unit * np.linalg.solve(back, values.T).T  # (level, k)
-            frame = pd.DataFrame(given, effects.grouping.levels, list(effects.names))
-            found.setdefault(effects.grouping.name, []).append(frame)
-        return {name: frames[0] if len(frames) == 1 else pd.concat(frames, axis=1) for name, frames in found.items()}
-
-    @cached_property
-    def _effects(self) -> list[np.ndarray]:
-        return self.likelihood.random_effects(self.blocks)
-
-    @cached_property
-    def _inference(self) -> tuple[pd.Series, str]:
-        from crossed import satterthwaite
-
-        df, words = satterthwaite.degrees(self, np.eye(len(self.names)))
+    def _degrees(self) -> tuple[pd.Series, str]:
+        df, words = inference.degrees(self, np.eye(len(self.names)))
         return pd.Series(df, self.names, name="df"), words
 
     @property
     def df(self) -> pd.Series:
-        return self._inference[0]
+        return self._degrees[0]
 
     @property
     def inference(self) -> str:
-        return self._inference[1]
+        return self._degrees[1]
 
     @property
     def tvalues(self) -> pd.Series:
@@ -189,15 +109,13 @@ class MixedFit:
         half = stats.t.ppf((1 + level) / 2, self.df) * self.bse
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
-    def icc(self) -> pd.DataFrame:
-        """See :func:`crossed.variances.shares`."""
-        return variances.shares(self)
+    def contrasts(self, weights: ArrayLike, level: float = 0.95) -> pd.DataFrame:
+        """See :func:`crossed.inference.contrasts`."""
+        return inference.contrasts(self, weights, level)
 
-    @cached_property
-    def mean_variances(self) -> np.ndarray:
-        """Of each random term, ``mean_i z_i' Sigma z_i``; for a random intercept its variance."""
-        pairs = zip(self.design.effects, self.covariances, strict=True)
-        return np.array([np.mean(np.einsum("rk,kl,rl->r", e.columns, m, e.columns)) for e, m in pairs])
+    def profile_intervals(self, level: float = 0.95, method: str = "auto") -> pd.DataFrame:
+        """See :func:`crossed.profile.profile_intervals`."""
+        return profile.profile_intervals(self, level, method)
 
     @cached_property
     def fittedvalues(self) -> np.ndarray:
@@ -210,29 +128,20 @@ class MixedFit:
         return self.design.outcome - self.fittedvalues
 
     def predict(self, newdata: pd.DataFrame | None = None, random: bool = True) -> np.ndarray:
-        """See :func:`crossed.prediction.predict`."""
-        from crossed import prediction
-
-        return prediction.predict(self, newdata, random)
+        """See :func:`crossed.tables.predict`."""
+        return tables.predict(self, newdata, random)
 
     def r2(self) -> pd.Series:
-        """See :func:`crossed.prediction.r2`."""
-        from crossed import prediction
+        """See :func:`crossed.tables.r2`."""
+        return tables.r2(self)
 
-        return prediction.r2(self)
-
-    def profile_intervals(self, level: float = 0.95, method: str = "auto") -> pd.DataFrame:
-        """See :func:`crossed.profiles.profile_intervals`."""
-        from crossed import profiles
-
-        return profiles.profile_intervals(self, level, method)
-
-    def summary(self) -> Summary:
+    def summary(self) -> tables.Summary:
         """The fit as text, and as tables in a notebook: fixed effects, variances, and what may not be read from them.
 
         No shares: those are never shown without their intervals, which `profile_intervals` gives.
         """
-        return Summary(self)
+        fixed = pd.DataFrame({"estimate": self.params, "se": self.bse, "df": self.df, "p": self.pvalues})
+        return tables.summary(self, fixed.join(self.conf_int()), self.inference)
 
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT converged"
@@ -244,8 +153,3 @@ class MixedFit:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-
-def _smallest(block: np.ndarray) -> float:
-    """The SD of a term's effects in the direction in which they vary least, relative to the residual's."""
-    return float(np.linalg.svd(block, compute_uv=False).min())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossed.designs import Design
+from crossed.design import Design
 from crossed.likelihood import Likelihood, Term
 
 

@@ -19,6 +19,22 @@ def simulate(runs=6, sentences=20, sds=(0.8, 1.0, 0.7), seed=0, repeats=1, slope
     return pd.DataFrame(columns | {"x": x, "y": y})
 
 
+def crossing(runs, sentences, sds=(0.5, 1.0, 0.7), replicates=1, seed=0, interaction=0.0):
+    """A balanced crossing with known SDs of run, sentence and residual (and of the interaction)."""
+    generator = np.random.default_rng(seed)
+    run, sentence, repetition = (
+        part.ravel() for part in np.meshgrid(range(runs), range(sentences), range(replicates), indexing="ij")
+    )
+    outcome = (
+        5
+        + generator.normal(0, sds[0], runs)[run]
+        + generator.normal(0, sds[1], sentences)[sentence]
+        + generator.normal(0, interaction, (runs, sentences))[run, sentence]
+        + generator.normal(0, sds[2], len(run))
+    )
+    return pd.DataFrame({"run": run, "sentence": sentence, "checkpoint": repetition, "y": outcome})
+
+
 def variances(fit):
     return fit.vcomp[fit.vcomp["term2"].isna()].set_index("group")["variance"]
 

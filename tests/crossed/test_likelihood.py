@@ -5,10 +5,9 @@ import pytest
 
 import crossed
 from crossed import likelihood as engine
-from crossed.designs import design
+from crossed.design import design
 from crossed.errors import InputError
 from crossed.formulas import parse
-from crossed.optimum import Template
 from crossed.scaling import standardise
 from tests.crossed.simulated import dense_covariance, dense_likelihood, simulate
 
@@ -71,10 +70,10 @@ def test_no_nearby_components_are_more_likely(forty, formula):
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_the_gradient_is_that_of_the_deviance(forty, formula, reml, held):
     _, likelihood = standardise(design(parse(formula), forty), reml)
-    template = Template([term.width for term in likelihood.terms])
+    template = likelihood.template
     theta = 0.5 + np.random.default_rng(1).random(len(template))
     log_sigma = -0.3 if held else None
-    _, slopes, by_sigma = likelihood.deviance(template.blocks(theta), log_sigma, gradient=True)
+    _, slopes, by_sigma = likelihood.gradient(template.blocks(theta), log_sigma)
     step = 1e-5
     for number, slope in enumerate(template.vector(slopes)):
         change = step * (np.arange(len(theta)) == number)
@@ -96,9 +95,9 @@ def test_grouped_and_loose_sums_are_the_same(monkeypatch, repeats, share):
     for entries in (4_000_000, 1):
         monkeypatch.setattr("crossed.elimination._ENTRIES", entries)
         _, likelihood = standardise(arrays, True)
-        template = Template([term.width for term in likelihood.terms])
+        template = likelihood.template
         theta = np.linspace(0.4, 1.2, len(template))
-        value, slopes, _ = likelihood.deviance(template.blocks(theta), gradient=True)
+        value, slopes, _ = likelihood.gradient(template.blocks(theta))
         found.append((value, template.vector(slopes)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-8)

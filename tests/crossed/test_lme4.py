@@ -1,6 +1,6 @@
 """Parity with R's lme4 and lmerTest: their figures stand in lme4/expected.json, with the script that made them.
 
-``python tests/statistics/test_lme4.py`` prints the largest difference in each quantity.
+``python tests/crossed/test_lme4.py`` prints the largest difference in each quantity.
 """
 
 import json

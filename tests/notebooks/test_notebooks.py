@@ -152,14 +152,14 @@ def check_replication(found: dict) -> None:
     assert float(found["own_share"]) > 2 * float(found["russian_share"])
     assert float(found["own_share"]) > float(found["russian_upper"]) > float(found["russian_share"])
     assert float(found["turned"]) > 90
-    assert float(found["as_stored"]) < 10
-    assert float(found["true_sign"]) == pytest.approx(-float(found["stored_sign"]), abs=0.02)
+    assert float(found["as_released"]) < 10
+    assert float(found["true_sign"]) == pytest.approx(-float(found["released_sign"]), abs=0.02)
     assert float(found["pooled_released"]) > float(found["pooled_alone"]) + 0.1
     assert float(found["sum_signed"]) < 0 < float(found["sum_unsigned"])
     assert float(found["sd_seeds"]) > 3 * float(found["sd_samples"])
     assert float(found["items_released"]) > float(found["items_pooled"]) > float(found["items_within"])
     assert float(found["items_later"]) < 0.1
-    assert float(found["size_rho_late_short_lag"]) < 0.2 * float(found["size_rho"])
+    assert float(found["size_rho_late_short_lag"]) < 0.2 * float(found["size_rho_pairs"])
     assert float(found["agree_late"]) < float(found["agree_early"])
     assert float(found["smallest_p"]) == pytest.approx(0.05)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import stats
 
 RUNS = ("rus-eng-s0", "rus-eng-s1", "sla-eng")
@@ -13,6 +16,12 @@ TERMS = ("S", "T", "C")
 INDICATORS = ("importance", "cosine", "norm_ratio", "distance")
 STEPS = np.arange(1, 13) * 1000
 STD = 0.02
+
+real = pytest.mark.skipif(
+    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
+    reason="ADDENDS_DATA names no folder with published/, the released result files",
+)
+"""Marks a test of the real release."""
 
 
 def trajectories(layers=(1, 2)) -> pd.DataFrame:

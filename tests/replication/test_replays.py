@@ -1,7 +1,6 @@
 """The replay of the released procedure: it accepts what was released by it, and nothing else."""
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.replication import coefficients, replays
+from addends.replication import derived, released_analyses, released_tables, replays
+from addends.replication.released import on_released_targets
 from tests.replication import miniature
+from tests.replication.miniature import real
 
 STEPS = np.arange(1, 31) * 1000
 ARGUMENTS = {"pairs": 60, "draws": 60, "most": 3000}
@@ -62,16 +63,16 @@ def released(paths, quality):
 
 
 def replayed(paths, quality, released, **arguments):
-    return replays.replay(replays.over_checkpoints(paths, quality, released), **(ARGUMENTS | arguments))
+    return replays.replay(replays.checkpoint_clusters(paths, quality, released), **(ARGUMENTS | arguments))
 
 
 @pytest.fixture(scope="module")
 def truth(paths, quality, released):
-    return replayed(coefficients.as_released(paths), quality, released)
+    return replayed(on_released_targets(paths), quality, released)
 
 
 def test_distances_are_those_of_the_definition(paths, quality, released):
-    found = replays.standing(replays.over_checkpoints(coefficients.as_released(paths), quality, released))
+    found = replays.standing(replays.checkpoint_clusters(on_released_targets(paths), quality, released))
     assert len(found) == len(released)
     both = found.merge(released, on=["level", "by", "run", "layer", "term", "indicator", "metric"], validate="1:1")
     for row in both.iloc[::17].itertuples():
@@ -82,12 +83,12 @@ def test_distances_are_those_of_the_definition(paths, quality, released):
         rho = miniature.by_pairs(x, q)
         sign = 1 if row.term == "L1" else -1
         assert row.t == pytest.approx((sign * row.mean - rho) / (row.std / np.sqrt(10)), abs=1e-9)
-        assert row.t_as_stored == pytest.approx((row.mean - rho) / (row.std / np.sqrt(10)), abs=1e-9)
+        assert row.t_as_released == pytest.approx((row.mean - rho) / (row.std / np.sqrt(10)), abs=1e-9)
 
 
 def test_distances_over_sentences_are_those_of_the_definition():
     released = miniature.released()
-    found = replays.standing(replays.over_sentences(miniature.items(), released))
+    found = replays.standing(replays.sentence_clusters(miniature.items(), released))
     assert len(found) == (released["level"] == "sentence").sum() - 2 * 4 * 4  # all but the pooled rows
     assert set(found["set"]) == {"sentences"}
     assert found.loc[found["term"] != "L1", "t"].abs().max() < 5  # two equal changes of COMET may differ in rounding
@@ -108,12 +109,12 @@ def test_what_the_procedure_released_is_not_found_unlikely(truth):
 
 def wrong_sign(paths, quality, released):
     turned = released.assign(mean=released["mean"].where(released["term"] == "L1", -released["mean"]))
-    return coefficients.as_released(paths), quality, turned
+    return on_released_targets(paths), quality, turned
 
 
 def wrong_indicator(paths, quality, released):
     return (
-        coefficients.as_released(paths).rename(columns={"cosine": "distance", "distance": "cosine"}),
+        on_released_targets(paths).rename(columns={"cosine": "distance", "distance": "cosine"}),
         quality,
         released,
     )
@@ -125,7 +126,7 @@ def swapped_target(paths, quality, released):
 
 def shifted_quality(paths, quality, released):
     return (
-        coefficients.as_released(paths),
+        on_released_targets(paths),
         quality.assign(score=quality.groupby(["run", "metric"])["score"].shift()),
         released,
     )
@@ -147,7 +148,7 @@ def test_one_wrong_cluster_among_many_is_found(paths, quality, released):
     """Replays go on until p is small enough to be a finding by Holm among all of them."""
     one = (released["run"] == "rus-eng-s1") & (released["indicator"] == "importance") & (released["metric"] == "bleu")
     wrong = released.assign(mean=released["mean"].where(~one | (released["term"] == "L1"), -released["mean"]))
-    found = replayed(coefficients.as_released(paths), quality, wrong)
+    found = replayed(on_released_targets(paths), quality, wrong)
     totals = found.totals.set_index("set")
     assert totals.loc["Russian runs, references", "smallest_holm"] < 0.05
     assert totals.loc["other runs, own output", "smallest_holm"] > 0.05
@@ -158,32 +159,32 @@ def test_one_wrong_cluster_among_many_is_found(paths, quality, released):
 
 def test_cells_of_a_cluster_share_their_samples(paths, quality, released):
     """Equal curves in both layers go out together in every replay; each for itself they would not."""
-    chosen = coefficients.as_released(paths)
+    chosen = on_released_targets(paths)
     twins = chosen[chosen["layer"] == 1]
     twins = pd.concat([twins, twins.assign(layer=2)])
-    cluster = next(replays.over_checkpoints(twins, quality, released))
+    cluster = next(replays.checkpoint_clusters(twins, quality, released))
     chance = replays._replays(cluster, 30, 60, np.random.default_rng(0))
     cells = cluster.cells.reset_index().pivot(index="term", columns="layer", values="index")
     np.testing.assert_array_equal(chance[:, cells[1]], chance[:, cells[2]])
-    assert (np.abs(chance) > replays.LIMIT).any()
+    assert (np.abs(chance) > replays.T_LIMIT).any()
 
 
 def test_a_replay_is_spearmans_rho_of_ten_samples_ties_and_all(paths, quality, released):
     """Scores in whole numbers, so that many changes tie; the same pairs, drawn again here."""
     rounded = quality.assign(score=quality["score"].round())
-    cluster = next(replays.over_checkpoints(coefficients.as_released(paths), rounded, released))
+    cluster = next(replays.checkpoint_clusters(on_released_targets(paths), rounded, released))
     chance = replays._replays(cluster, 3, 60, np.random.default_rng(0))
     generator, size = np.random.default_rng(0), len(cluster.quality)
     drawn = [generator.choice(size, 60, replace=False) for _ in range(3 * 10)]
     assert len(np.unique(cluster.quality[drawn[0]])) < 40
     for cell, ranks in enumerate(cluster.ranks):
         rho = np.reshape([stats.spearmanr(ranks[d], cluster.quality[d]).statistic for d in drawn], (3, 10))
-        t = (rho.mean(axis=1) - cluster.cells["rho"][cell]) / (rho.std(axis=1, ddof=1) / np.sqrt(10))
+        t = (rho.mean(axis=1) - cluster.cells["exact"][cell]) / (rho.std(axis=1, ddof=1) / np.sqrt(10))
         np.testing.assert_allclose(chance[:, cell], t, atol=1e-9)
 
 
 def test_a_cluster_has_the_same_replays_whatever_else_is_computed(truth, paths, quality, released):
-    chosen = coefficients.as_released(paths)
+    chosen = on_released_targets(paths)
     some = replayed(chosen[chosen["run"] == "rus-eng-s1"], quality, released).clusters
     both = some.merge(truth.clusters, on=ORDER, suffixes=("", "_all"))
     assert len(both) == len(some) == 8
@@ -196,7 +197,7 @@ def test_a_cluster_has_the_same_replays_whatever_else_is_computed(truth, paths, 
 def test_the_band_holds_most_quantiles_of_what_was_released(truth):
     quantiles = truth.quantiles
     assert (quantiles["lower"] <= quantiles["upper"]).all()
-    assert truth.standing["t"].abs().gt(replays.LIMIT).sum() == truth.clusters["outside"].sum()
+    assert truth.standing["t"].abs().gt(replays.T_LIMIT).sum() == truth.clusters["outside"].sum()
     inside = (quantiles["lower"] <= quantiles["released"]) & (quantiles["released"] <= quantiles["upper"])
     assert inside.mean() > 0.8
     middle = quantiles[quantiles["quantile"].abs() <= 2]
@@ -204,7 +205,7 @@ def test_the_band_holds_most_quantiles_of_what_was_released(truth):
 
 
 def test_bad_input(paths, quality, released):
-    chosen = coefficients.as_released(paths)
+    chosen = on_released_targets(paths)
     with pytest.raises(InputError, match="has 435 pairs; samples of pairs=435 need more"):
         replayed(chosen, quality, released, pairs=435)
     with pytest.raises(InputError, match=r"draws=19, pairs=60: 20 draws or more"):
@@ -218,28 +219,20 @@ def test_bad_input(paths, quality, released):
         replayed(short, quality, released)
 
 
-real = pytest.mark.skipif(
-    not (Path(os.environ.get("ADDENDS_DATA") or "/nowhere") / "published").is_dir(),
-    reason="ADDENDS_DATA names no folder with published/, the released result files",
-)
-
-
 @real
 @pytest.mark.filterwarnings("ignore:Left out 44 released scores")
 def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
     """In whole numbers of the last decimal they do, and several times as many coefficients are outside."""
-    from addends import replication
-
-    paths = replication.trajectories().query(
+    paths = released_tables.trajectories().query(
         "run == 'rus-eng-s0' and by == 'sublayer' and target == 'reference' and layer > 0"
     )
     scores, released = (
-        replication.quality().query("run == 'rus-eng-s0' and metric == 'chrf'"),
-        replication.correlations(),
+        released_tables.quality().query("run == 'rus-eng-s0' and metric == 'chrf'"),
+        released_analyses.correlations(),
     )
     whole = scores.assign(score=(10 * scores["score"]).round())
     outside = [
-        replays.standing(replays.over_checkpoints(paths, each, released))["t"].abs().gt(coefficients.LIMIT).sum()
+        replays.standing(replays.checkpoint_clusters(paths, each, released))["t"].abs().gt(replays.T_LIMIT).sum()
         for each in (scores, whole)
     ]
     assert outside[0] < 6 * 4 * 6 * 0.15
@@ -250,15 +243,13 @@ def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
 @pytest.mark.filterwarnings("ignore:Left out 44 released scores")
 def test_the_stored_replays_are_those_of_the_released_files():
     """One cluster; the command computes all of them."""
-    from addends import replication
-
-    paths = replication.trajectories().query(
+    paths = released_tables.trajectories().query(
         "run == 'rus-eng-s0' and by == 'token' and target == 'reference' and layer > 0"
     )
-    scores = replication.quality().query("run == 'rus-eng-s0' and metric == 'chrf'")
-    found = replays.over_checkpoints(paths, scores, replication.correlations())
+    scores = released_tables.quality().query("run == 'rus-eng-s0' and metric == 'chrf'")
+    found = replays.checkpoint_clusters(paths, scores, released_analyses.correlations())
     found = [cluster for cluster in found if cluster.names["indicator"] == "cosine"]
-    kept = replication.read(Path(__file__).parents[3] / "data" / "published_results")
+    kept = derived.read(Path(__file__).parents[2] / "data" / "published_results")
     row = replays.replay(found).clusters.merge(kept["clusters"], on=ORDER, suffixes=("", "_stored")).iloc[0]
     for name in ("cells", "outside", "expected", "p", "draws"):
         assert row[name] == pytest.approx(row[f"{name}_stored"], abs=1e-4)

@@ -4,10 +4,10 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.replication.pairs import over_pairs
-from addends.statistics.correlation import over_checkpoints, with_quality_of_others
+from addends.replication.checkpoint_pairs import correlate_pairs
+from addends.statistics import correlate_checkpoints, with_quality_of_others
 
-COEFFICIENTS = ["rho", "rho_differences", "rho_partial"]
+COEFFICIENTS = ["rho_levels", "rho_differences", "rho_given_step"]
 
 
 def trajectory(x, q, run="a", steps=None):
@@ -16,7 +16,7 @@ def trajectory(x, q, run="a", steps=None):
 
 
 def correlate(data, **arguments):
-    return over_checkpoints(data, "importance", "chrf", **arguments)
+    return correlate_checkpoints(data, "importance", "chrf", **arguments)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_order_of_rows_and_units_change_nothing(walks):
 
 def test_rho_survives_any_monotone_change_and_so_does_the_partial_one(walks):
     changed = walks.assign(importance=np.exp(walks["importance"]), checkpoint=walks["checkpoint"] ** 2)
-    columns = ["rho", "rho_partial"]
+    columns = ["rho_levels", "rho_given_step"]
     np.testing.assert_allclose(correlate(walks)[columns], correlate(changed)[columns])
 
 
@@ -52,12 +52,12 @@ def test_parity_with_scipy_and_with_residuals_of_ranks(walks):
     found = correlate(walks).set_index("run")
     for run, rows in walks.groupby("run"):
         x, q, t = (rows[name].to_numpy() for name in ("importance", "chrf", "checkpoint"))
-        assert found.loc[run, "rho"] == pytest.approx(stats.spearmanr(x, q).statistic)
+        assert found.loc[run, "rho_levels"] == pytest.approx(stats.spearmanr(x, q).statistic)
         assert found.loc[run, "rho_differences"] == pytest.approx(stats.spearmanr(np.diff(x), np.diff(q)).statistic)
         # A partial correlation is the correlation of what regression on the third variable leaves.
         ranks = stats.rankdata(t)
         left = [stats.rankdata(s) - np.polyval(np.polyfit(ranks, stats.rankdata(s), 1), ranks) for s in (x, q)]
-        assert found.loc[run, "rho_partial"] == pytest.approx(np.corrcoef(*left)[0, 1])
+        assert found.loc[run, "rho_given_step"] == pytest.approx(np.corrcoef(*left)[0, 1])
         assert found.loc[run, "checkpoints"] == 30
 
 
@@ -70,19 +70,19 @@ def test_ties_are_those_of_whole_numbers(unit):
     data = trajectory(x / unit, q / unit)
     assert correlate(data)["rho_differences"][0] == pytest.approx(expected, abs=1e-12)
     quality = data[["run", "checkpoint", "chrf"]].rename(columns={"chrf": "score"}).assign(metric="chrf")
-    pairs = over_pairs(data, quality, "importance", longest_lag=2000, burn_in=0)
+    pairs = correlate_pairs(data, quality, "importance", longest_lag=2000, burn_in=0)
     assert pairs["rho_differences"][0] == pytest.approx(expected, abs=1e-12)
     i, j = np.triu_indices(12, 1)
-    assert pairs["rho"][0] == pytest.approx(stats.spearmanr(x[j] - x[i], q[j] - q[i]).statistic, abs=1e-12)
+    assert pairs["rho_pairs"][0] == pytest.approx(stats.spearmanr(x[j] - x[i], q[j] - q[i]).statistic, abs=1e-12)
 
 
 def test_two_curves_that_only_grow_agree_in_levels_alone():
     generator = np.random.default_rng(0)
     growth = np.linspace(0, 10, 200)
     row = correlate(trajectory(growth + generator.normal(0, 0.3, 200), growth + generator.normal(0, 0.3, 200))).iloc[0]
-    assert row["rho"] > 0.95
+    assert row["rho_levels"] > 0.95
     assert abs(row["rho_differences"]) < 0.2
-    assert abs(row["rho_partial"]) < 0.2
+    assert abs(row["rho_given_step"]) < 0.2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "Float32"])
@@ -92,9 +92,9 @@ def test_constant_series_are_missing_and_said_so_never_zero(dtype):
     rows = correlate(data.astype({"importance": dtype, "chrf": dtype})).set_index("run")
     assert rows.loc["flat", COEFFICIENTS].isna().all()
     assert rows.loc["flat", "note"] == "importance is constant"
-    assert rows.loc["straight", "rho"] == pytest.approx(0.5)
+    assert rows.loc["straight", "rho_levels"] == pytest.approx(0.5)
     # 0.1, 0.2, ..., 0.5 in floating point: its differences differ by rounding alone
-    assert rows.loc["straight", ["rho_differences", "rho_partial"]].isna().all()
+    assert rows.loc["straight", ["rho_differences", "rho_given_step"]].isna().all()
     assert rows.loc["straight", "note"] == "importance changes by a constant; importance is monotone in the step"
 
 
@@ -139,7 +139,7 @@ def test_by_names_the_groups(walks):
         (lambda d: d.assign(chrf=d["chrf"].where(d.index != 11, np.inf)), {}, "counted from 0: 11"),
         (lambda d: d.assign(run=d["run"].where(d.index != 11)), {}, "counted from 0: 11"),
         (lambda d: d.assign(chrf="good"), {}, "'chrf' holds .*, not numbers"),
-        (lambda d: d, {"by": []}, "different columns"),
+        (lambda d: d, {"by": []}, "must name a column"),
         (lambda d: d, {"step": "importance"}, "different columns"),
         (lambda d: d.iloc[:0], {}, "no rows"),
     ],
@@ -167,15 +167,15 @@ def trainings(runs, coupling, seed, points=40):
 
 
 def sizes(data):
-    own = over_checkpoints(data, "x", "q", by=["run"])
-    others = over_checkpoints(with_quality_of_others(data, "q"), "x", "q", by=["run", "other"])
-    columns = ["rho", "rho_differences", "rho_partial"]
+    own = correlate_checkpoints(data, "x", "q", by=["run"])
+    others = correlate_checkpoints(with_quality_of_others(data, "q"), "x", "q", by=["run", "other"])
+    columns = ["rho_levels", "rho_differences", "rho_given_step"]
     return own[columns].mean(), others[columns].mean()
 
 
 def test_unrelated_curves_correlate_with_another_runs_quality_as_with_their_own():
     own, others = sizes(trainings(8, coupling=0.0, seed=1))
-    assert own["rho"] > 0.9  # the trend alone
+    assert own["rho_levels"] > 0.9  # the trend alone
     assert own["rho_differences"] > 0.3  # and the shape that differences keep
     assert (own - others).abs().max() < 0.15
 
@@ -183,7 +183,7 @@ def test_unrelated_curves_correlate_with_another_runs_quality_as_with_their_own(
 def test_curves_that_move_together_do_so_with_their_own_quality_only():
     own, others = sizes(trainings(8, coupling=1.0, seed=2))
     assert own["rho_differences"] - others["rho_differences"] > 0.2
-    assert own["rho_partial"] - others["rho_partial"] > 0.2
+    assert own["rho_given_step"] - others["rho_given_step"] > 0.2
 
 
 def test_the_control_holds_every_other_runs_quality_at_the_same_step():

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics import reliability
+from addends.statistics import reliability_between_runs
 
 
 def scores(runs: int, sentences: int, between: float, seed: int = 0, noise: float = 1.0) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def test_f_is_that_of_the_additive_model():
 
     frame = scores(4, 12, 0.5)
     table = sm.stats.anova_lm(smf.ols("chrf ~ C(run) + C(sentence)", frame).fit())
-    row = reliability.between_runs(frame, "chrf").iloc[0]
+    row = reliability_between_runs(frame, "chrf").iloc[0]
     assert row["f"] == pytest.approx(table.loc["C(run)", "F"], rel=1e-9)
     assert row["p"] == pytest.approx(table.loc["C(run)", "PR(>F)"], rel=1e-6)
     assert (row["df_runs"], row["df_residual"]) == (3, 33)
@@ -43,21 +43,21 @@ def test_it_is_the_correlation_with_the_means_on_other_sentences():
     halves = [part.groupby("run")["chrf"].mean() for part in (frame[first], frame[~first])]
     expected = between**2 / (between**2 + noise**2 / sentences)
     assert np.corrcoef(*halves)[0, 1] == pytest.approx(expected, abs=4 * (1 - expected**2) / np.sqrt(2000))
-    assert reliability.between_runs(frame[first], "chrf")["reliability"].item() == pytest.approx(expected, abs=0.05)
+    assert reliability_between_runs(frame[first], "chrf")["reliability"].item() == pytest.approx(expected, abs=0.05)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     between, sentences, runs, tables = 0.1, 100, 8, 200
     truth = between**2 / (between**2 + 1 / sentences)
     frames = (scores(runs, sentences, between, seed) for seed in range(tables))
-    rows = pd.concat([reliability.between_runs(frame, "chrf", level=0.9) for frame in frames])
+    rows = pd.concat([reliability_between_runs(frame, "chrf", level=0.9) for frame in frames])
     held = ((rows["reliability_lower"] <= truth) & (truth <= rows["reliability_upper"])).sum()
     assert stats.binomtest(int(held), tables, 0.9).pvalue > 1e-4
 
 
 def test_a_row_for_each_part():
     frame = pd.concat([scores(3, 9, 0.0).assign(set="a"), scores(3, 9, 20.0).assign(set="b")])
-    table = reliability.between_runs(frame, "chrf", by="set")
+    table = reliability_between_runs(frame, "chrf", by="set")
     assert table["set"].tolist() == ["a", "b"]
     assert table["runs"].tolist() == [3, 3]
     assert table["reliability"].iloc[1] > 0.9
@@ -71,10 +71,10 @@ def test_a_row_for_each_part():
         (lambda frame: frame.iloc[1:], {}, "cell run=0, sentence=0 is missing"),
         (lambda frame: frame[frame["run"] == 0], {}, "'run' has 1 level"),
         (lambda frame: frame.assign(chrf=1.0), {}, "constant"),
-        (lambda frame: frame, {"level": 1.0}, "level=1.0 must lie strictly"),
+        (lambda frame: frame, {"level": 1.0}, "level=1.0 must be a number and lie strictly"),
         (lambda frame: frame, {"by": "sets"}, "no column 'sets'"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(change, options, message):
     with pytest.raises(InputError, match=message):
-        reliability.between_runs(change(scores(3, 5, 1.0)), "chrf", **options)
+        reliability_between_runs(change(scores(3, 5, 1.0)), "chrf", **options)

@@ -1,45 +1,36 @@
-"""The released correlations over pairs of checkpoints: of single terms, of the sum over terms, pooled over runs."""
+"""The released correlations over pairs of checkpoints: by term, summed over terms, pooled; and their "stdv".
+
+Each is derived from the released trajectories, and stands for all pairs of checkpoints where the released one is the
+mean of ten samples of them.
+"""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm.auto import tqdm
 
 from addends.checks import listed
 from addends.errors import InputError
-from addends.replication.pairs import COEFFICIENTS, over_pairs
-from addends.replication.series import aligned, is_constant
+from addends.replication.checkpoint_pairs import COEFFICIENTS, correlate_pairs
+from addends.replication.released import ALL_TERMS, PAIRS, POOLED, SAMPLES, TERMS, is_russian
+from addends.replication.released_analyses import beside
+from addends.replication.series import aligned, is_constant, unit_ranks
 from addends.tables import INDICATORS
 
 KEY = ["target", "by", "run", "layer", "term", "indicator", "metric"]
-ALL_TERMS = "L1"
-POOLED = "rus-eng"
-FIRST_TERM = {"sublayer": "I", "token": "S"}
-"""The term whose columns the released pooling mistakes those of the sum over terms for."""
+FIRST_TERM = {by: terms[0] for by, terms in TERMS.items()}
+"""The first term of each method: the released pooling averages the columns of the sum over terms into its columns."""
 
-SAMPLES = 10
-"""How many samples of pairs a released mean and std are those of."""
-
-LIMIT = float(stats.t.ppf(0.975, SAMPLES - 1))
-"""Beyond this size, 2.26, lie 5 % of the mean of ten draws less what it estimates, in its standard errors."""
-
+SERIES = [name for name in KEY if name not in ("indicator", "metric")]
 LONGEST_LAG = 5_000
 BURN_IN = 100_000
 
 
-def is_russian(run: pd.Series) -> pd.Series:
-    """Whether a run is one of those that differ in their seeds alone."""
-    return run.str.startswith(f"{POOLED}-")
-
-
-def as_released(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the released analyses rest on: references for the Russian runs, own output for the others."""
-    return frame[frame["target"] == np.where(is_russian(frame["run"]), "reference", "own")]
-
-
-def single(
+def by_term(
     trajectories: pd.DataFrame,
     quality: pd.DataFrame,
     released: pd.DataFrame,
@@ -48,19 +39,19 @@ def single(
     burn_in: float = BURN_IN,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """The correlations of single terms in single runs, by `pairs.over_pairs`.
+    """The correlations of single terms in single runs, by `checkpoint_pairs.correlate_pairs`.
 
-    How far the released ones are from these says `replays.standing`. Their sign is turned, for the released code
-    standardises with (mean - x) / sd.
+    `replays.standing` says how far the released ones are from these. The released ones have the opposite sign, for the
+    released code standardises with (mean - x) / sd.
 
     Parameters
     ----------
     trajectories, quality : DataFrame
         Those tables, of any targets, methods, layers and runs.
     released : DataFrame
-        What `published.correlations` returns.
+        What `released_analyses.correlations` returns.
     longest_lag, burn_in, progress
-        As in `pairs.over_pairs`.
+        As in `correlate_pairs`.
 
     Returns
     -------
@@ -70,11 +61,10 @@ def single(
     Raises
     ------
     InputError
-        As `pairs.over_pairs` does, or if a series has no released coefficient.
+        As `correlate_pairs` does, or if a series has no released coefficient.
     """
-    by = [name for name in KEY if name not in ("indicator", "metric")]
-    found = over_pairs(
-        trajectories, quality, INDICATORS, by, longest_lag=longest_lag, burn_in=burn_in, progress=progress
+    found = correlate_pairs(
+        trajectories, quality, INDICATORS, SERIES, longest_lag=longest_lag, burn_in=burn_in, progress=progress
     )
     return beside(found, released, "checkpoint", KEY[1:])[[*KEY, *COEFFICIENTS]]
 
@@ -98,20 +88,20 @@ def summed(
         One row a target, by, run, layer, indicator and metric: signed, unsigned.
     """
     names = [name for name in KEY if name != "term"]
-    by = [name for name in KEY if name not in ("indicator", "metric")]
     groups: dict[tuple, list] = {}
-    for series in aligned(trajectories, quality, INDICATORS, by, "summed"):
+    for series in aligned(trajectories, quality, INDICATORS, SERIES, "summed"):
         if len(series.t) and not is_constant(series.x, series.x_rounding):
             groups.setdefault(tuple(series.names[name] for name in names), []).append(series)
-    ranked, rows = {}, []
+    ranked: dict[bytes, tuple] = {}
+    rows = []
     for group, terms in tqdm(groups.items(), disable=not progress, unit="sum"):
         t, q = terms[0].t, terms[0].q
         i, j = np.triu_indices(len(t), 1)
         z = np.array([(series.x - series.x.mean()) / series.x.std(ddof=1) for series in terms])  # (term, checkpoint)
-        size = _unit(np.abs(z[:, j] - z[:, i]).sum(axis=0))
+        size = unit_ranks(np.abs(z[:, j] - z[:, i]).sum(axis=0))
         key = t.tobytes() + q.tobytes()
         if key not in ranked:
-            ranked = {key: (_unit(q[j] - q[i]), _unit(np.abs(q[j] - q[i])))} | dict(list(ranked.items())[:3])
+            ranked = {key: (unit_ranks(q[j] - q[i]), unit_ranks(np.abs(q[j] - q[i])))} | dict(list(ranked.items())[:3])
         signed, unsigned = (float(size @ change) for change in ranked[key])
         rows.append({**dict(zip(names, group, strict=True)), "signed": signed, "unsigned": unsigned})
     both = beside(pd.DataFrame(rows).assign(term=ALL_TERMS), released, "checkpoint", KEY[1:])
@@ -164,6 +154,62 @@ def pooled(coefficients: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
     return both[[*names, "alone", "as_pooled", "sd_runs", "gap"]]
 
 
+def over_samples(
+    trajectories: pd.DataFrame,
+    quality: pd.DataFrame,
+    released: pd.DataFrame,
+    *,
+    samples: int = SAMPLES,
+    pairs: int = PAIRS,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """The deviation of coefficients over random samples of pairs of one run's checkpoints.
+
+    From each series ``samples`` times ``pairs`` different pairs i < j are drawn; with r_s the correlation of changes in
+    sample s::
+
+        sd_samples = sqrt(sum (r_s - mean)^2 / (samples - 1))
+
+    This is how well so many pairs stand for all pairs of one training. It would fall to zero with more pairs, and says
+    nothing on other trainings. Every series has draws of its own, which ``seed`` and the series' names fix.
+
+    Returns
+    -------
+    DataFrame
+        One row a target, by, run, layer, term, indicator and metric: sd_samples, and ratio, the released std over it.
+
+    Raises
+    ------
+    InputError
+        If ``samples`` is below 2, or a run has fewer than ``pairs`` pairs.
+    """
+    if samples < 2 or pairs < 3:
+        raise InputError(f"over_samples: samples={samples}, pairs={pairs}: 2 samples of 3 pairs or more are needed.")
+    rows = []
+    every = aligned(trajectories, quality, INDICATORS, SERIES, "over_samples")
+    for series in tqdm(every, disable=not progress, unit="series"):
+        i, j = np.triu_indices(len(series.t), 1)
+        if len(i) < pairs:
+            raise InputError(
+                f"over_samples: {series.names} has {len(i)} pairs of checkpoints, fewer than pairs={pairs}."
+            )
+        generator = generator_of(series.names, seed)
+        drawn = np.array([generator.choice(len(i), pairs, replace=False) for _ in range(samples)])  # (sample, pair)
+        x, q = (unit_ranks(values[j[drawn]] - values[i[drawn]]) for values in (series.x, series.q))  # (sample, pair)
+        rho = (x * q).sum(axis=1)  # (sample,)
+        rows.append({**series.names, "sd_samples": rho.std(ddof=1)})
+    both = beside(pd.DataFrame(rows), released, "checkpoint", KEY[1:])
+    both["ratio"] = both["std"] / both["sd_samples"]
+    return both[[*KEY, "sd_samples", "ratio"]]
+
+
+def generator_of(names: Mapping[str, object], seed: int) -> np.random.Generator:
+    """The random numbers of one series or cluster: fixed by its names and ``seed``, whatever is computed beside it."""
+    name = " ".join(str(value) for value in names.values())
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
 def _over_runs(rows: pd.DataFrame, names: list[str], value: str) -> pd.DataFrame:
     """The mean over runs of each term, the one that is pooled in its place, and the deviation over runs."""
     result = rows.groupby(names)[value].agg(alone="mean", sd_runs="std").reset_index()
@@ -173,30 +219,3 @@ def _over_runs(rows: pd.DataFrame, names: list[str], value: str) -> pd.DataFrame
     first = result["term"] == result["by"].map(FIRST_TERM)
     result["as_pooled"] = np.where(first, (result["of_sum"] + result["alone"]) / 2, result["alone"])
     return result
-
-
-def beside(found: pd.DataFrame, released: pd.DataFrame, level: str, key: list[str]) -> pd.DataFrame:
-    """``found`` with the released mean and std of each row.
-
-    Raises
-    ------
-    InputError
-        If some row has none.
-    """
-    chosen = released.loc[released["level"] == level, [*key, "mean", "std"]]
-    both = found.merge(chosen, on=key, how="left", validate="many_to_one")
-    lacking = both["mean"].isna() | both["std"].isna()
-    if lacking.any():
-        cases = both.loc[lacking, key].itertuples(index=False, name=None)
-        raise InputError(
-            f"No released coefficient at {level} level stands beside {lacking.sum()} of {len(both)} series, "
-            f"{tuple(key)} = {listed(cases, 3)}. Keep layers above 0, and the runs and terms that were released."
-        )
-    return both
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    """Mid-ranks, centred and of length 1."""
-    ranks = stats.rankdata(values)
-    ranks -= ranks.mean()
-    return ranks / np.linalg.norm(ranks)

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from addends.checks import listed, named, numbers, require_columns
+from addends.checks import check_count, listed, named, names_of, numbers, require_columns
 from addends.errors import InputError
 
 MOST_RELABELLINGS = 100_000
@@ -45,7 +45,7 @@ def same_against_cross(
     Parameters
     ----------
     distances : DataFrame
-        One row a group and pair of runs, in the columns "run" and "other", as `trajectories.between_runs` returns.
+        One row a group and pair of runs, in the columns "run" and "other", as `distances.between_runs` returns.
     conditions : mapping of str to str
         The condition of every run. Some condition must have two runs, and there must be two conditions.
     value : str
@@ -75,10 +75,9 @@ def same_against_cross(
     of Ecology 18, 117-143, on permuting labels of units under a matrix of distances.
     """
     where = "same_against_cross"
-    by = [by] if isinstance(by, str) else list(by)
+    by = names_of(by, "by", where)
     require_columns(distances, [*by, "run", "other", value], where)
-    if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 1:
-        raise InputError(f"{where}: draws={draws!r} is not a whole number of 1 or more.")
+    check_count(draws, "draws", where)
     if not len(distances):
         raise InputError(f"{where}: the table of distances has no rows.")
     runs = sorted({*distances["run"], *distances["other"]})

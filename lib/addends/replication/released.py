@@ -1,6 +1,29 @@
-"""The released result files of Mickus and Vázquez (2023): finding them, downloading them, checking every byte.
+"""The released files of Mickus and Vázquez (2023), and the one name that this project has for each released name.
 
-The files lie in the repository of the paper's code and state no licence, so they are not shipped: they are read from
+Six Marian models translate into English, each measured at every 1,000th training step: three runs on Russian that
+differ in their seed (``rus-eng-s0``, ``-s1``, ``-s2``), and one run each on Slavic (``sla-eng``), Indo-European
+(``ine-eng``) and many (``mul-eng``) source languages. The files spell the names of runs in several ways; here each run
+has one. Names are mapped as follows:
+
+=====================  ====================  ============================================================
+released               here                  meaning
+=====================  ====================  ============================================================
+spim                   importance            <x,e> / |e|^2
+cosine                 cosine                <x,e> / (|x| |e|)
+norm_ratio             norm_ratio            |x| / |e|
+l2                     distance              |x - e|
+decomps, mickus-etal   by "sublayer"         terms I, S, T, F, C
+oh-schuler             by "token"            terms S, T, C
+gen, no-gen            target "own",         the model's own translation, or the reference, is decomposed
+                       target "reference"
+L1norm                 term "L1"             the sum over terms of absolute differences
+rus_allseeds           run "rus-eng"         the three Russian runs together
+=====================  ====================  ============================================================
+
+The released code tokenizes the target as if it were source text and feeds it without shifting it:
+``addends.encode(..., legacy=True)`` does the same, the default does not.
+
+The files lie in the repository of the paper's code and state no licence, so they are not shipped. They are read from
 ``$ADDENDS_DATA/published``, or else downloaded once into a cache. What is pinned is each file: its size and its SHA-256
 stand in ``checksums.txt`` beside this module, so both ways give the same bytes or an error. The commit says where these
 files were found, by the short id that was noted with the figures; it is an address, not a guarantee.
@@ -13,15 +36,17 @@ Embeddings, BlackboxNLP, https://aclanthology.org/2023.blackboxnlp-1.10
 
 from __future__ import annotations
 
-import hashlib
+import difflib
 import os
 from importlib.resources import files as package_files
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
-import pooch
 
+from addends.checks import optional_module
 from addends.errors import DataError, InputError
 
 REPOSITORY = "https://github.com/TimotheeMickus/seq2seq-splat"
@@ -33,19 +58,69 @@ BASE_URLS = tuple(
     f"https://raw.githubusercontent.com/TimotheeMickus/seq2seq-splat/{revision}/" for revision in (COMMIT, "HEAD")
 )
 RETRIES = 1  # of each place, a second apart
+EXTRA = "replication"
+
+# Every run, with the other spellings of its name. 1989 and 20232 stand in the sentence-level files and look like
+# seeds, but nothing released says which generators they seed: the seeds of the runs table stay missing.
+RUNS = {
+    "rus-eng-s0": ("rus-eng_s0", "rus-eng", "s0-eng", "s0", "rus _s0"),
+    "rus-eng-s1": ("rus-eng_s1", "rus-eng_s1989", "s1-eng", "s1", "rus _s1"),
+    "rus-eng-s2": ("rus-eng_s2", "rus-eng_s20232", "s2-eng", "s2", "rus _s2"),
+    "sla-eng": ("sla",),
+    "ine-eng": ("ine",),
+    "mul-eng": ("mul",),
+}
+POOLED = "rus-eng"
+"""The three Russian runs together, in the released correlations only."""
+
+ALL_TERMS = "L1"
+"""The sum over terms of absolute differences, in the released correlations only."""
+
+INDICATOR_NAMES = {"spim": "importance", "cosine": "cosine", "norm_ratio": "norm_ratio", "l2": "distance"}
+METHOD_NAMES = {"mickus-etal": "sublayer", "oh-schuler": "token"}
+TERMS = {"sublayer": ("I", "S", "T", "F", "C"), "token": ("S", "T", "C")}
+LAYERS = (0, 1, 2, 3, 4, 5, 6)
+SAMPLES, PAIRS = 10, 1_000
+"""A released correlation is the mean of ten samples of 1,000 pairs; the "stdv" beside it is their deviation."""
+
+SPELLINGS = {spelling: run for run, others in RUNS.items() for spelling in (run, *others)} | {"rus_allseeds": POOLED}
+# The oldest file of distances counts the Russian runs from 1. Matched like this with s0, s1, s2, its numbers are those
+# that the runs' own output gives, to seven digits; with another match they are not.
+COUNTED_FROM_ONE = {f"rus-eng s{number + 1}": f"rus-eng-s{number}" for number in range(3)}
 
 
 class Pin(NamedTuple):
-    """What a released file must be: its SHA-256 (hexadecimal) and its size in bytes."""
+    """What a released file must be: its SHA-256 (hexadecimal) and its size in bytes.
+
+    >>> pins()["results/bleu-scores2.csv"]
+    Pin(sha256='f14dc7c3a4395c0c188f142bc5ed53bbfce5382a3ab63b1445a41f1363ee5fbd', size=604799)
+    """
 
     sha256: str
     size: int
 
 
-def files() -> pd.DataFrame:
-    """List the released files: ``name`` (the path in the repository), ``bytes`` and ``sha256``, one row a file."""
-    rows = [(name, pin.size, pin.sha256) for name, pin in pins().items()]
-    return pd.DataFrame(rows, columns=["name", "bytes", "sha256"])
+def run_of(name: str, spellings: dict[str, str] = SPELLINGS) -> str:
+    """The run that a released file calls ``name``.
+
+    Raises
+    ------
+    DataError
+        If it is no known spelling.
+    """
+    if name not in spellings:
+        raise DataError(f"{name!r} is no known spelling of a run's name; known are {sorted(spellings)}.")
+    return spellings[name]
+
+
+def is_russian(run: pd.Series) -> pd.Series:
+    """Whether a run is one of those that differ in their seeds alone."""
+    return run.str.startswith(f"{POOLED}-")
+
+
+def on_released_targets(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the released analyses rest on: references for the Russian runs, own output for the others."""
+    return frame[frame["target"] == np.where(is_russian(frame["run"]), "reference", "own")]
 
 
 def pins() -> dict[str, Pin]:
@@ -55,11 +130,8 @@ def pins() -> dict[str, Pin]:
     return {name: Pin(sha256, int(size)) for sha256, size, name in rows}
 
 
-def folder() -> tuple[Path, bool]:
-    """Where the released files are looked for, and whether missing ones may be downloaded there.
-
-    ``$ADDENDS_DATA/published`` where that folder exists: it is the user's and is only read. Otherwise a cache that
-    missing files are downloaded into: ``$ADDENDS_CACHE``, or the operating system's cache folder for ``addends``.
+def named_folder() -> Path | None:
+    """``$ADDENDS_DATA/published`` where that folder exists. It is the user's, and is only read.
 
     Raises
     ------
@@ -67,25 +139,36 @@ def folder() -> tuple[Path, bool]:
         If ADDENDS_DATA is set and names no folder.
     """
     named = os.environ.get("ADDENDS_DATA")
-    if named:
-        if not Path(named).is_dir():
-            raise DataError(
-                f"ADDENDS_DATA={named!r} is no folder. Set it to a folder that holds published/, or unset it to "
-                "download the released files."
-            )
-        if (Path(named) / "published").is_dir():
-            return Path(named) / "published", False
-    cache = os.environ.get("ADDENDS_CACHE") or pooch.os_cache("addends")
-    return Path(cache) / f"published-{COMMIT}", True
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise DataError(
+            f"ADDENDS_DATA={named!r} is no folder. Set it to a folder that holds published/, or unset it to "
+            "download the released files."
+        )
+    return Path(named) / "published" if (Path(named) / "published").is_dir() else None
+
+
+def available() -> bool:
+    """Whether ADDENDS_DATA names a folder that holds ``published/``, the released files. Nothing is downloaded.
+
+    Raises
+    ------
+    DataError
+        If ADDENDS_DATA is set and names no folder.
+    """
+    return named_folder() is not None
 
 
 def fetch(name: str) -> Path:
     """Return the path of one released file, downloaded if need be, its size and SHA-256 checked.
 
+    A download goes to a cache: ``$ADDENDS_CACHE``, or the operating system's cache folder for ``addends``.
+
     Parameters
     ----------
     name : str
-        The path in the repository, one of ``files()["name"]``: ``"results/bleu-scores2.csv"``.
+        The path in the repository: ``"results/bleu-scores2.csv"``.
 
     Raises
     ------
@@ -94,17 +177,21 @@ def fetch(name: str) -> Path:
     DataError
         If the file is missing from a folder the user named, cannot be downloaded, or does not have the pinned
         size and checksum. An altered file is left where it is, never replaced.
+    ImportError
+        If pooch is not installed, which checks and downloads the files.
     """
+    pooch = optional_module("pooch", EXTRA, "Reading the released files")
     known = pins()
     if name not in known:
-        raise InputError(f"name={name!r} is none of the {len(known)} released files; published.files() lists them.")
-    pin = known[name]
-    place, may_download = folder()
-    path = place / name
+        nearest = difflib.get_close_matches(name, known, cutoff=0)
+        raise InputError(f"name={name!r} is none of the {len(known)} released files; the nearest are {nearest}.")
+    pin, named = known[name], named_folder()
+    place = named or Path(os.environ.get("ADDENDS_CACHE") or pooch.os_cache("addends")) / f"published-{COMMIT}"
+    path, may_download = place / name, named is None
     if path.is_file():
-        _check(path, pin, may_download)
+        _check(pooch, path, pin, may_download)
     elif may_download:
-        _download(name, pin, place)
+        _download(pooch, name, pin, place)
     else:
         raise DataError(
             f"{path} is missing. Expected: SHA-256 {pin.sha256}, {pin.size:,} bytes; found: no file, so no checksum. "
@@ -113,9 +200,8 @@ def fetch(name: str) -> Path:
     return path
 
 
-def _check(path: Path, pin: Pin, may_download: bool) -> None:
-    content = path.read_bytes()  # the largest has 3.5 MB
-    found = Pin(hashlib.sha256(content).hexdigest(), len(content))
+def _check(pooch: ModuleType, path: Path, pin: Pin, may_download: bool) -> None:
+    found = Pin(pooch.file_hash(path, alg="sha256"), path.stat().st_size)
     if found == pin:
         return
     remedy = (
@@ -129,7 +215,7 @@ def _check(path: Path, pin: Pin, may_download: bool) -> None:
     )
 
 
-def _download(name: str, pin: Pin, place: Path) -> None:
+def _download(pooch: ModuleType, name: str, pin: Pin, place: Path) -> None:
     failures = []
     for base_url in BASE_URLS:
         # pooch writes beside the target, checks the checksum, and only then moves the file into place.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,17 +11,21 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from addends.errors import InputError
-from addends.replication import items
-from addends.replication.coefficients import ALL_TERMS, KEY, LIMIT, SAMPLES, beside, is_russian
-from addends.replication.resamples import PAIRS
-from addends.replication.series import aligned
+from addends.replication import sentences
+from addends.replication.coefficients import KEY, SERIES, generator_of
+from addends.replication.released import ALL_TERMS, PAIRS, SAMPLES, is_russian
+from addends.replication.released_analyses import beside
+from addends.replication.series import aligned, unit, unit_ranks
 from addends.tables import INDICATORS
 
 CLUSTER = ["level", "target", "by", "run", "indicator", "metric"]
 DRAWS, MOST = 150, 5_000
 SIZE = 0.05
+T_LIMIT = float(stats.t.ppf(1 - SIZE / 2, SAMPLES - 1))
+"""2.26: the mean of ten draws is further than that from what it estimates, in its standard errors, in 5 % of cases."""
+
 NOT_RELEASED = "Russian runs, own output"
-"""The one set of coefficients, by its name in the tables, that the released numbers are not those of."""
+"""The set of coefficients, by its name in the tables, that nothing was released of."""
 
 GRID = np.arange(-4, 4.01, 0.25)
 """Quantiles of Student's t at which the released numbers and the replays are compared."""
@@ -31,19 +34,34 @@ GRID = np.arange(-4, 4.01, 0.25)
 class Cluster(NamedTuple):
     """The coefficients that rest on the same ten samples: all layers and terms of a run, indicator and metric.
 
-    ``cells`` has a row each: layer, term, the released mean and std; upside_down, where the released code turned the
-    sign; rho, the exact coefficient. Over all pairs of the run, ``ranks`` holds the ranks of the cells' changes, of
-    shape (cell, pair), and ``quality`` those of the changes of quality, (pair,): equal changes have one rank.
+    Importance by token with BLEU, of two terms in one layer, over the three pairs of three checkpoints::
+
+        Cluster(
+            names={"level": "checkpoint", "target": "own", "by": "token", "run": "sla-eng",
+                   "indicator": "importance", "metric": "bleu"},
+            cells=DataFrame:  layer  term   mean   std  upside_down  exact
+                                  6     S  -0.48  0.02         True   0.50
+                                  6     T   0.52  0.01         True  -0.50,
+            ranks=array([[2, 0, 1], [0, 2, 1]]),  # of the cells' changes, of shape (cell, pair)
+            quality=array([2, 1, 0]),             # of the changes of quality, (pair,); equal changes have one rank
+        )
+
+    ``mean`` and ``std`` are the released ones, ``exact`` is the coefficient over all pairs; ``upside_down`` says that
+    the released code turned the sign.
     """
 
-    names: dict
+    names: dict[str, object]
     cells: pd.DataFrame
     ranks: np.ndarray
     quality: np.ndarray
 
 
 class Replayed(NamedTuple):
-    """What replays say: of each coefficient, of each cluster, and by set of clusters."""
+    """What replays say: of each coefficient, of each cluster, and by set of clusters. `replay` names the columns.
+
+    ``replayed.totals`` of a set with 8 clusters may have outside=5, expected=3.8, lower=0, upper=14, p=.29: five of
+    its coefficients are far from the exact ones, and replays have as many or more in 29 % of cases.
+    """
 
     standing: pd.DataFrame
     clusters: pd.DataFrame
@@ -58,12 +76,12 @@ def standing(clusters: Iterable[Cluster]) -> pd.DataFrame:
 
         t = (m - rho) sqrt(10) / s
 
-    Where the released code turned the sign, ``t`` is of -m; ``t_as_stored`` is of m everywhere.
+    ``t`` is of -m where the released code turned the sign; ``t_as_released`` is of m everywhere.
 
     Returns
     -------
     DataFrame
-        One row a coefficient: set (see `replay`), the cluster's names, layer, term; t, t_as_stored.
+        One row a coefficient: set (see `replay`), the cluster's names, layer, term; t, t_as_released.
     """
     return pd.concat([_standing(cluster) for cluster in clusters], ignore_index=True)
 
@@ -124,7 +142,7 @@ def replay(
     return _together(found)
 
 
-def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
+def checkpoint_clusters(trajectories: pd.DataFrame, quality: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
     """The clusters of pairs of checkpoints, in trajectories of any targets; cells are the terms and their sum.
 
     Scores are subtracted as the released code does it, in floating point, where .3 - .2 is not .2 - .1: equal changes
@@ -135,18 +153,17 @@ def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released
     InputError
         As `series.aligned` does, or if a series has no released coefficient.
     """
-    by = [name for name in KEY if name not in ("indicator", "metric")]
     decimals = [float(str(score)) for score in quality["score"].to_numpy()]  # .3, where float32 has .30000001
     read = pd.Series(decimals, index=pd.MultiIndex.from_frame(quality[["run", "metric", "checkpoint"]])).sort_index()
     groups: dict[tuple, dict] = {}
-    for series in aligned(trajectories, quality, INDICATORS, by, "over_checkpoints"):
+    for series in aligned(trajectories, quality, INDICATORS, SERIES, "checkpoint_clusters"):
         names = {"level": "checkpoint"} | series.names
         groups.setdefault(tuple(names[name] for name in CLUSTER), {})[names["layer"], names["term"]] = series
     known: dict[tuple, dict] = {}
     for group, cells in sorted(groups.items()):  # the metrics of an indicator in a row: they share its ranks
         names, t = dict(zip(CLUSTER, group, strict=True)), next(iter(cells.values())).t
         if any(not np.array_equal(series.t, t) for series in cells.values()):
-            raise InputError(f"over_checkpoints: the series of {names} do not stand at the same checkpoints.")
+            raise InputError(f"checkpoint_clusters: the series of {names} do not stand at the same checkpoints.")
         pairs, same = np.triu_indices(len(t), 1), (*group[:-1], t.tobytes())
         if same not in known:
             changes = {cell: _change(series.x, pairs) for cell, series in cells.items()}
@@ -159,19 +176,19 @@ def over_checkpoints(trajectories: pd.DataFrame, quality: pd.DataFrame, released
         yield _cluster(group, known[same], _change(scores, pairs), released)
 
 
-def over_sentences(of_items: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
-    """The clusters of pairs of single sentences, in the items that `items.by_term` takes.
+def sentence_clusters(items: pd.DataFrame, released: pd.DataFrame) -> Iterator[Cluster]:
+    """The clusters of pairs of single sentences, in the items that `sentences.by_term` takes.
 
     Raises
     ------
     InputError
-        As `items.by_term` does.
+        As `sentences.by_term` does.
     """
     groups: dict[tuple, tuple] = {}
-    for names, wide, comet in items.of_runs(of_items):
+    for names, wide, comet in sentences.in_order_of_place(items):
         names = names | {"level": "sentence", "target": "own", "metric": "comet"}
         pairs = np.triu_indices(len(comet), 1)
-        comet = comet / 10**items.COMET_DECIMALS  # as it is read: equal changes do not tie, see above
+        comet = comet / 10**sentences.COMET_DECIMALS  # as it is read: equal changes do not tie, see above
         changes, _ = groups.setdefault(tuple(names[name] for name in CLUSTER), ({}, _change(comet, pairs)))
         of_terms = {(names["layer"], term): _change(x, pairs) for term, x in wide.items()}
         changes |= of_terms | {(names["layer"], ALL_TERMS): sum(np.abs(change) for change in of_terms.values())}
@@ -202,7 +219,7 @@ def _cluster(group: tuple, ranks: dict, quality: np.ndarray, released: pd.DataFr
     cells = beside(cells.assign(**names), released, str(names["level"]), key)[["layer", "term", "mean", "std"]]
     # Sums are of sizes, which have no sign; single sentences were not standardised.
     cells["upside_down"] = (cells["term"] != ALL_TERMS) & (names["level"] == "checkpoint")
-    cells["rho"] = [_unit(each) @ _unit(stats.rankdata(quality)) for each in ranks.values()]
+    cells["exact"] = [unit(each) @ unit_ranks(quality) for each in ranks.values()]
     return Cluster(names, cells, np.array(list(ranks.values())), np.unique(quality, return_inverse=True)[1])
 
 
@@ -211,22 +228,20 @@ def _standing(cluster: Cluster) -> pd.DataFrame:
     cells = cluster.cells
     error = cells["std"] / np.sqrt(SAMPLES)
     turned = cells["mean"].where(~cells["upside_down"], -cells["mean"])
-    values = {"t": (turned - cells["rho"]) / error, "t_as_stored": (cells["mean"] - cells["rho"]) / error}
+    values = {"t": (turned - cells["exact"]) / error, "t_as_released": (cells["mean"] - cells["exact"]) / error}
     return cells[["layer", "term"]].assign(set=_set(cluster.names), **cluster.names, **values)
 
 
 def _replayed(cluster: Cluster, draws: int, most: int, pairs: int, seed: int) -> tuple:
     """A cluster's standing; its row of the table of clusters; t in the first ``draws`` replays, (draw, cell)."""
-    # A seed of its own for each cluster, so that those computed along with it do not matter.
-    name = " ".join(str(value) for value in cluster.names.values())
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    generator = generator_of(cluster.names, seed)
     stand = _standing(cluster)
-    outside = int((stand["t"].abs() > LIMIT).sum())
+    outside = int((stand["t"].abs() > T_LIMIT).sum())
     chance = _replays(cluster, draws, pairs, generator)
-    count = (np.abs(chance) > LIMIT).sum(axis=1)
+    count = (np.abs(chance) > T_LIMIT).sum(axis=1)
     as_many, drawn = int((count >= outside).sum()), draws
     while not as_many and drawn < most:
-        more = (np.abs(_replays(cluster, draws, pairs, generator)) > LIMIT).sum(axis=1) >= outside
+        more = (np.abs(_replays(cluster, draws, pairs, generator)) > T_LIMIT).sum(axis=1) >= outside
         as_many, drawn = int(more.any()), drawn + (int(more.argmax()) if more.any() else draws)
     row = {"set": _set(cluster.names), **cluster.names, "cells": len(stand), "outside": outside}
     return stand, row | {"expected": count.mean(), "p": (as_many + 1) / (drawn + 1), "draws": drawn}, chance
@@ -238,7 +253,7 @@ def _replays(cluster: Cluster, draws: int, pairs: int, generator: np.random.Gene
     drawn = np.array([generator.choice(size, pairs, replace=False) for _ in range(draws * SAMPLES)])  # (sample, pair)
     quality = _doubled_midranks(cluster.quality[drawn])
     length = np.linalg.norm(quality - quality.mean(axis=1, keepdims=True), axis=1)
-    weights = _unit(np.arange(pairs, dtype=float))  # no ties: the ranks of a sample are 0, 1, ...
+    weights = unit(np.arange(pairs, dtype=float))  # no ties: the ranks of a sample are 0, 1, ...
     # The rank of quality travels in the last bits of the rank of the indicator, which is sorted: faster than argsort.
     bits = (2 * pairs).bit_length()
     kind = np.uint32 if size << bits <= 2**32 else np.uint64
@@ -247,7 +262,7 @@ def _replays(cluster: Cluster, draws: int, pairs: int, generator: np.random.Gene
         keys = np.sort((ranks.astype(kind) << kind(bits))[drawn] | quality, axis=1)
         rho = ((keys & kind(2**bits - 1)).astype(float) @ weights / length).reshape(draws, SAMPLES)
         error = rho.std(axis=1, ddof=1) / np.sqrt(SAMPLES)
-        found[:, cell] = (rho.mean(axis=1) - cluster.cells["rho"].iloc[cell]) / error
+        found[:, cell] = (rho.mean(axis=1) - cluster.cells["exact"].iloc[cell]) / error
     return found
 
 
@@ -267,12 +282,6 @@ def _doubled_midranks(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _unit(ranks: np.ndarray) -> np.ndarray:
-    """Ranks, centred and of length 1."""
-    centred = ranks - ranks.mean()
-    return centred / np.linalg.norm(centred)
-
-
 def _together(found: list[tuple]) -> Replayed:
     """The tables of all clusters, from what `_replayed` returns of each."""
     standing, rows, chance = zip(*found, strict=True)
@@ -281,7 +290,7 @@ def _together(found: list[tuple]) -> Replayed:
     for name in dict.fromkeys(clusters["set"]):
         own = np.flatnonzero(clusters["set"] == name)
         totals.append(
-            _total(name, clusters.iloc[own], np.array([(np.abs(chance[k]) > LIMIT).sum(axis=1) for k in own]))
+            _total(name, clusters.iloc[own], np.array([(np.abs(chance[k]) > T_LIMIT).sum(axis=1) for k in own]))
         )
         t = np.concatenate([standing[k]["t"] for k in own])
         quantiles.append(_quantiles(name, t, np.hstack([chance[k] for k in own])))

@@ -7,24 +7,41 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from addends.checks import listed, named, numbers, require_columns, rounding_of
+from addends.checks import keyed_numbers, listed, named, names_of, require_distinct, rounding_of
 from addends.errors import InputError
 from addends.statistics.correlation import whole
 
-INDICATORS = ("importance", "cosine", "norm_ratio", "distance")
 FEWEST_CHECKPOINTS = 4
 
 
 class Series(NamedTuple):
     """An indicator and a quality at the checkpoints that have both, in order of the step.
 
-    ``names`` are the group's, by column, then "indicator" and "metric". ``x_rounding`` and ``q_rounding`` say from
-    which size on, relative to the largest value, a difference is more than the rounding of the column's type.
-    ``missing`` counts the checkpoints left out.
+    The importance of S and BLEU at four checkpoints, of five that the table holds:
+
+    >>> about = {"run": "sla-eng", "term": "S", "checkpoint": [1000, 2000, 3000, 4000, 5000]}
+    >>> frame = pd.DataFrame(about | {"importance": [0.31, 0.28, 0.27, None, 0.25]})
+    >>> scores = {"run": "sla-eng", "checkpoint": about["checkpoint"], "metric": "bleu"}
+    >>> quality = pd.DataFrame(scores | {"score": [10.2, 18.7, 21.4, 23.1, 24.0]})
+    >>> (series,) = aligned(frame, quality, "importance", ["run", "term"], "an example")
+    >>> series.names
+    {'run': 'sla-eng', 'term': 'S', 'indicator': 'importance', 'metric': 'bleu'}
+    >>> series.t  # the steps, of shape (checkpoint,)
+    array([1000., 2000., 3000., 5000.])
+    >>> series.x  # the indicator, in whole hundredths here, so that equal changes are equal
+    array([31., 28., 27., 25.])
+    >>> series.q  # the quality, in whole tenths
+    array([102., 187., 214., 240.])
+    >>> series.missing, series.q_rounding < 1e-15
+    (1, True)
+
+    A difference counts as one where it exceeds the rounding times the largest value. ``missing`` counts the checkpoints
+    that were left out because a number was missing.
     """
 
-    names: dict
+    names: dict[str, object]
     t: np.ndarray
     x: np.ndarray
     q: np.ndarray
@@ -34,7 +51,7 @@ class Series(NamedTuple):
 
 
 def aligned(
-    data: pd.DataFrame, quality: pd.DataFrame, indicators: str | Sequence[str], by: str | Sequence[str], where: str
+    frame: pd.DataFrame, quality: pd.DataFrame, indicators: str | Sequence[str], by: str | Sequence[str], where: str
 ) -> list[Series]:
     """Every indicator of every group beside every metric of the group's run.
 
@@ -45,33 +62,30 @@ def aligned(
     ------
     InputError
         If a column is unknown or two roles share one; "run" is not in ``by``; a name or step is missing or a number
-        infinite; a row stands twice; a run of ``data`` has no quality; or a series has fewer than 4 checkpoints with
+        infinite; a row stands twice; a run of ``frame`` has no quality; or a series has fewer than 4 checkpoints with
         both numbers, but for an indicator that is missing at every checkpoint.
     """
-    by = [by] if isinstance(by, str) else list(by)
-    indicators = [indicators] if isinstance(indicators, str) else list(indicators)
-    if "run" not in by or not indicators or len({*by, *indicators, "checkpoint"}) < len(by) + len(indicators) + 1:
-        raise InputError(
-            f"{where}: by={by} must name 'run', and by, indicators and 'checkpoint' different columns; given "
-            f"indicators={indicators}."
-        )
-    columns = checked(data, [*by, "checkpoint"], indicators, where)
-    scores = checked(quality, ["run", "checkpoint", "metric"], ["score"], where)["score"]
-    strangers = sorted(set(data["run"]) - set(quality["run"]))
+    by, indicators = names_of(by, "by", where), names_of(indicators, "indicators", where)
+    if "run" not in by or not indicators:
+        raise InputError(f"{where}: by={by} must name 'run', and indicators={indicators} some column.")
+    require_distinct([*by, *indicators, "checkpoint"], where, "by, indicators and 'checkpoint'")
+    columns = keyed_numbers(frame, [*by, "checkpoint"], indicators, where, steps=["checkpoint"])
+    scores = keyed_numbers(quality, ["run", "checkpoint", "metric"], ["score"], where, steps=["checkpoint"])["score"]
+    strangers = sorted(set(frame["run"]) - set(quality["run"]))
     if strangers:
         raise InputError(
             f"{where}: the table of quality has no rows of {listed(strangers)}. Add them, or drop the runs."
         )
-    of_run = {}
+    of_run: dict[object, dict[object, pd.Series]] = {}
     for (run, metric), rows in quality.groupby(["run", "metric"], sort=True, observed=True).indices.items():
         steps = pd.Index(quality["checkpoint"].to_numpy()[rows])
         of_run.setdefault(run, {})[metric] = pd.Series(scores[rows], index=steps)
 
-    steps = numbers(data, "checkpoint", where)
-    x_roundings = {name: rounding_of(data[name]) for name in indicators}
+    steps = columns["checkpoint"]
+    x_roundings = {name: rounding_of(frame[name]) for name in indicators}
     q_rounding = rounding_of(quality["score"])
     found, few = [], []
-    for group, rows in data.groupby(by, sort=True, observed=True).indices.items():
+    for group, rows in frame.groupby(by, sort=True, observed=True).indices.items():
         names = dict(zip(by, group if isinstance(group, tuple) else (group,), strict=True))
         rows = rows[np.argsort(steps[rows], kind="stable")]
         t = steps[rows]
@@ -81,7 +95,7 @@ def aligned(
             for metric, q in by_metric.items():
                 both = ~(np.isnan(x) | np.isnan(q))
                 if both.sum() < FEWEST_CHECKPOINTS and not np.isnan(x).all():
-                    few.append(f"{named(by, names.values())}, {indicator} and {metric} ({both.sum()})")
+                    few.append(f"{named(by, [*names.values()])}, {indicator} and {metric} ({both.sum()})")
                 series = Series(
                     names | {"indicator": indicator, "metric": metric},
                     t[both],
@@ -105,31 +119,12 @@ def is_constant(values: np.ndarray, rounding: float) -> bool:
     return len(values) == 0 or np.ptp(values) <= rounding * np.abs(values).max()
 
 
-def checked(data: pd.DataFrame, key: list[str], values: list[str], where: str) -> dict[str, np.ndarray]:
-    """The columns of numbers of a table of curves; ``key``, which holds "checkpoint", names each row once.
+def unit(ranks: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, centred and of length 1: the product of two is Spearman's correlation."""
+    centred = ranks - ranks.mean(axis=-1, keepdims=True)
+    return centred / np.linalg.norm(centred, axis=-1, keepdims=True)
 
-    Raises
-    ------
-    InputError
-        If a column is missing or holds no numbers, a value is infinite, or a part of the key is missing or repeated.
-    """
-    require_columns(data, [*key, *values], where)
-    if not len(data):
-        raise InputError(f"{where}: the data have no rows.")
-    columns = {name: numbers(data, name, where) for name in values}
-    unusable = data[key].isna().any(axis=1).to_numpy() | ~np.isfinite(numbers(data, "checkpoint", where))
-    for column in columns.values():
-        unusable |= np.isinf(column)
-    if unusable.any():
-        raise InputError(
-            f"{where}: an infinite value, or a missing name or step, in {unusable.sum()} row(s), counted from 0: "
-            f"{listed(np.flatnonzero(unusable))}. Mend or drop these rows."
-        )
-    twice = data.duplicated(key).to_numpy()
-    if twice.any():
-        cases = [named(key, row) for row in data.loc[twice, key].itertuples(index=False)]
-        raise InputError(
-            f"{where}: one row for each {tuple(key)} is wanted, but {len(cases)} stand more than once: "
-            f"{listed(cases, 3)}. Name the column that tells them apart in by=, or keep one (a target, a method?)."
-        )
-    return columns
+
+def unit_ranks(values: np.ndarray) -> np.ndarray:
+    """Mid-ranks along the last axis as `unit` returns them."""
+    return unit(stats.rankdata(values, axis=-1))

@@ -1,60 +1,60 @@
-"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?
-
-The same question over all pairs of checkpoints is asked in `addends.replication.pairs`, over blocks of one training in
-`bootstrap`, over runs in `spread`, over sentences in `sentence_level`.
-"""
+"""Does an indicator go with quality over the checkpoints of a run, beyond both of them growing?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from addends.checks import listed, named, numbers, require_columns, rounding_of
+from addends.checks import group_names, keyed_numbers, listed, named, require_columns, require_distinct, rounding_of
 from addends.errors import InputError
 
 FEWEST_CHECKPOINTS = 4
 MOST_DECIMALS = 4
+ORDERED = 1 - 1e-12
+"""A rank correlation of this size or larger is one of two series of which one is a function of the other."""
 
 
-def over_checkpoints(
-    data: pd.DataFrame,
+def correlate_checkpoints(
+    frame: pd.DataFrame,
     indicator: str,
     quality: str,
-    by: Sequence[str] = ("run", "layer", "term"),
+    by: str | Sequence[str] = ("run", "layer", "term"),
     step: str = "checkpoint",
 ) -> pd.DataFrame:
     """Spearman correlation of an indicator and quality over checkpoints, with its detrended versions beside it.
 
     With r the Pearson correlation of mid-ranks, x the indicator, q the quality and t the step, in order of t::
 
-        rho             = r(x, q)
+        rho_levels      = r(x, q)
         rho_differences = r(x_2 - x_1, ..., x_n - x_(n-1);  q_2 - q_1, ..., q_n - q_(n-1))
-        rho_partial     = (r(x, q) - r(x, t) r(q, t)) / sqrt((1 - r(x, t)^2) (1 - r(q, t)^2))
+        rho_given_step  = (r(x, q) - r(x, t) r(q, t)) / sqrt((1 - r(x, t)^2) (1 - r(q, t)^2))
 
-    ``rho`` mostly measures that both curves grow: any two quantities that rise with training have one near 1. It is
-    therefore never returned alone. ``rho_differences`` asks whether the indicator moves when quality moves from one
-    checkpoint to the next; ``rho_partial`` asks what is left of ``rho`` when the order of the steps is held fixed.
+    ``rho_levels`` mostly measures that both curves grow: any two quantities that rise with training have one near 1.
+    It is therefore never returned alone. ``rho_differences`` asks whether the indicator moves when quality moves from
+    one checkpoint to the next; ``rho_given_step`` asks what is left of ``rho_levels`` when the order of the steps is
+    held fixed.
 
     Neither removes all that two unrelated curves share. Differences lose the trend but keep the shape "fast early,
     slow late" of any training: two independent curves that saturate have a large ``rho_differences`` as well. What
     belongs to a run, and not to trainings in general, shows only against a control: the same coefficients with
     another run's quality in the place of the run's own, see `with_quality_of_others`.
 
-    No p-values: a test of any of the three would count checkpoints as independent, and neighbouring checkpoints of
-    one run are nearly copies of one another, so that its p-value shrinks with how often the run was saved. Claims over
-    runs rest on the spread of these coefficients over runs.
+    There are no p-values. A test of any of the three would count checkpoints as independent; but neighbouring
+    checkpoints of one run are nearly copies of one another, and the p-value would shrink with how often the run was
+    saved. Claims over runs rest on the spread of these coefficients over runs.
 
     Parameters
     ----------
-    data : DataFrame
+    frame : DataFrame
         One row a group and checkpoint, in any order.
     indicator, quality : str
         Columns of numbers. A missing value is allowed (the cosine of a zero vector is missing): its checkpoint is left
         out of that group, counted in ``missing``, and the differences run over the gap.
-    by : sequence of str
+    by : str or sequence of str
         The columns whose values name a group.
     step : str
         The column of training steps.
@@ -62,9 +62,9 @@ def over_checkpoints(
     Returns
     -------
     DataFrame
-        One row a group: the columns of ``by``, then rho, rho_differences, rho_partial, checkpoints (how many were
-        used), missing (how many were left out) and note. A coefficient that is undefined is missing, never 0, and
-        ``note`` says why: a constant series has no ranks to correlate, and a series that rises or falls at every
+        One row a group: the columns of ``by``, then rho_levels, rho_differences, rho_given_step, checkpoints (how many
+        were used), missing (how many were left out) and note. A coefficient that is undefined is missing, never 0,
+        and ``note`` says why: a constant series has no ranks to correlate, and a series that rises or falls at every
         checkpoint has nothing left once the step is held fixed. Otherwise ``note`` is empty.
 
     Raises
@@ -79,35 +79,15 @@ def over_checkpoints(
     Biometrika 32, 277-283. Granger and Newbold (1974), Spurious regressions in econometrics, Journal of Econometrics
     2, 111-120, on correlations of levels.
     """
-    where = "over_checkpoints"
-    by = [by] if isinstance(by, str) else list(by)
-    roles = [*by, step, indicator, quality]
-    if not by or len(set(roles)) < len(roles):
-        raise InputError(f"{where}: by={by}, step, indicator and quality must be different columns; given {roles}.")
-    require_columns(data, roles, where)
-    columns = {name: numbers(data, name, where) for name in (step, indicator, quality)}
-    unusable = data[by].isna().any(axis=1).to_numpy() | ~np.isfinite(columns[step])
-    for name in (indicator, quality):
-        unusable |= np.isinf(columns[name])
-    if unusable.any():
-        raise InputError(
-            f"{where}: an infinite value, or a missing {step!r} or name of a group, in {unusable.sum()} row(s), "
-            f"counted from 0: {listed(np.flatnonzero(unusable))}. Mend or drop these rows."
-        )
-    twice = data.duplicated([*by, step])
-    if twice.any():
-        cases = [named([*by, step], row) for row in data.loc[twice.to_numpy(), [*by, step]].itertuples(index=False)]
-        raise InputError(
-            f"{where}: a group has one row a checkpoint, but {len(cases)} stand more than once: {listed(cases, 3)}. "
-            "Name the column that tells them apart in by=, or keep one (a metric, a target, a method?)."
-        )
-    if not len(data):
-        raise InputError(f"{where}: the data have no rows.")
+    where = "correlate_checkpoints"
+    by = group_names(by, where)
+    require_distinct([*by, step, indicator, quality], where, "by, step, indicator and quality")
+    columns = keyed_numbers(frame, [*by, step], [indicator, quality], where, steps=[step])
 
     # Table columns are often float32: a difference smaller than this is their rounding, and not a change.
-    rounding = {name: rounding_of(data[name]) for name in (indicator, quality)}
+    rounding = {name: rounding_of(frame[name]) for name in (indicator, quality)}
     rows, few = [], []
-    groups = data.groupby(by, sort=True, observed=True).indices
+    groups = frame.groupby(by, sort=True, observed=True).indices
     for name, positions in groups.items():
         name = name if isinstance(name, tuple) else (name,)
         if len(positions) < FEWEST_CHECKPOINTS:
@@ -129,17 +109,17 @@ def over_checkpoints(
 
 
 def with_quality_of_others(
-    data: pd.DataFrame, quality: str, run: str = "run", step: str = "checkpoint"
+    frame: pd.DataFrame, quality: str, run: str = "run", step: str = "checkpoint"
 ) -> pd.DataFrame:
     """The control: every row once for each other run, with that run's quality at the same step in place of its own.
 
-    Given to `over_checkpoints` with "other" added to ``by``, it gives the correlations that trainings show merely by
-    being trainings: they share no seed, and so nothing but their course.
+    Given to `correlate_checkpoints` with "other" added to ``by``, these rows give the correlations that trainings show
+    merely by being trainings: two runs share no seed, and so nothing but their course.
 
     Returns
     -------
     DataFrame
-        The rows of ``data`` with the column ``quality`` replaced, and a new column "other": whose quality it is.
+        The rows of ``frame`` with the column ``quality`` replaced, and a new column "other": whose quality it is.
 
     Raises
     ------
@@ -148,8 +128,8 @@ def with_quality_of_others(
         not saved at the same steps.
     """
     where = "with_quality_of_others"
-    require_columns(data, [run, step, quality], where)
-    scores = data[[run, step, quality]].drop_duplicates()
+    require_columns(frame, [run, step, quality], where)
+    scores = frame[[run, step, quality]].drop_duplicates()
     if scores.duplicated([run, step]).any():
         raise InputError(f"{where}: {quality!r} has several values at one {step} of one {run}. Give it one a {step}.")
     grids = scores.groupby(run)[step].agg(frozenset)
@@ -158,14 +138,14 @@ def with_quality_of_others(
     if len(set(grids)) > 1:
         raise InputError(f"{where}: the runs were not saved at the same steps; keep those that all of them have.")
     others = scores.rename(columns={run: "other"})
-    paired = data.drop(columns=quality).merge(others, on=step)
+    paired = frame.drop(columns=quality).merge(others, on=step)
     return paired[paired[run] != paired["other"]].reset_index(drop=True)
 
 
 def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float, q_rounding: float) -> dict:
     # Numbers with few decimals become whole, so that equal differences are equal.
     x, q = whole(x, x_rounding), whole(q, q_rounding)
-    result = {"rho": np.nan, "rho_differences": np.nan, "rho_partial": np.nan, "note": ""}
+    result: dict[str, Any] = {"rho_levels": np.nan, "rho_differences": np.nan, "rho_given_step": np.nan, "note": ""}
     if len(t) < FEWEST_CHECKPOINTS:
         return {**result, "note": f"{{indicator}} and {{quality}} are both there at {len(t)} checkpoint(s) only"}
     pairs = tuple(
@@ -175,20 +155,28 @@ def _coefficients(t: np.ndarray, x: np.ndarray, q: np.ndarray, x_rounding: float
     notes = [f"{name} is constant" for name, series, rounding in pairs if np.ptp(series) <= rounding]
     if notes:
         return {**result, "note": "; ".join(notes)}
-    result["rho"] = stats.spearmanr(x, q).statistic
+    result["rho_levels"] = stats.spearmanr(x, q).statistic
     notes = [
         f"{name} changes by a constant" for name, series, rounding in pairs if np.ptp(np.diff(series)) <= 2 * rounding
     ]
     if not notes:
-        changes = [mid_ranks(np.diff(series), series) for _, series, _ in pairs]
-        result["rho_differences"] = np.corrcoef(*changes)[0, 1]
+        x_changes, q_changes = (mid_ranks(np.diff(series), series) for _, series, _ in pairs)
+        result["rho_differences"] = np.corrcoef(x_changes, q_changes)[0, 1]
     with_step = [stats.spearmanr(series, t).statistic for _, series, _ in pairs]
-    ordered = [abs(rho) > 1 - 1e-12 for rho in with_step]
+    ordered = [abs(rho) > ORDERED for rho in with_step]
     notes += [f"{name} is monotone in the step" for (name, *_), is_so in zip(pairs, ordered, strict=True) if is_so]
-    if not any(ordered):
-        left = np.prod([1 - rho**2 for rho in with_step])
-        result["rho_partial"] = np.clip((result["rho"] - np.prod(with_step)) / np.sqrt(left), -1, 1)
+    result["rho_given_step"] = partial(result["rho_levels"], *with_step)
     return {**result, "note": "; ".join(notes)}
+
+
+def partial(r: float, with_x: float, with_q: float) -> float:
+    """The partial correlation (r - r_x r_q) / sqrt((1 - r_x^2) (1 - r_q^2)); missing where r_x or r_q is 1 or -1.
+
+    ``r`` is that of x and q; ``with_x`` and ``with_q`` are those of x and of q with a third variable, held fixed.
+    """
+    if max(abs(with_x), abs(with_q)) > ORDERED:
+        return np.nan
+    return float(np.clip((r - with_x * with_q) / np.sqrt((1 - with_x**2) * (1 - with_q**2)), -1, 1))
 
 
 def mid_ranks(changes: np.ndarray, values: np.ndarray) -> np.ndarray:

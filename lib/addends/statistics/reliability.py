@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from addends.checks import require_columns
-from addends.errors import InputError
-from crossed.balanced import crossed_shares
+import crossed
+from addends.checks import check_level, names_of, require_columns
 
 
-def between_runs(
+def reliability_between_runs(
     frame: pd.DataFrame,
     value: str,
     by: str | Sequence[str] = (),
@@ -52,20 +51,20 @@ def between_runs(
     Raises
     ------
     InputError
-        As `crossed_shares` does.
+        As `crossed.crossed_shares` does.
 
     References
     ----------
     Shrout, P. E. and Fleiss, J. L. (1979). Intraclass correlations: uses in assessing rater reliability. Psychological
     Bulletin 86, 420-428: ICC(3, k), with runs as targets and sentences as raters.
     """
-    if not 0 < level < 1:
-        raise InputError(f"between_runs: level={level!r} must lie strictly between 0 and 1, e.g. 0.95.")
-    by = [by] if isinstance(by, str) else list(by)
-    require_columns(frame, [*by, value, run, sentence], "between_runs")
+    where = "reliability_between_runs"
+    check_level(level, where)
+    by = names_of(by, "by", where)
+    require_columns(frame, [*by, value, run, sentence], where)
     rows = []
     for names, part in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
-        table = crossed_shares(part, value, run, sentence, draws=1_000).set_index("component")
+        table = crossed.crossed_shares(part, value, run, sentence, draws=1_000).set_index("component")
         runs, residual = table.loc[run], table.iloc[-1]
         f = runs["mean_square"] / residual["mean_square"]
         upper, lower = stats.f.ppf([(1 - level) / 2, (1 + level) / 2], runs["df"], residual["df"])

@@ -2,81 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pandas as pd
 
 import crossed
-from addends.checks import require_columns
+from addends.checks import names_of, require_columns
 from addends.errors import InputError
-from crossed.balanced import crossed_shares
 
 
-def each_left_out(data: pd.DataFrame, factor: str, where: str) -> list[tuple[object, pd.DataFrame]]:
-    """Each level of ``factor`` with the rows of all the others.
+def leave_one_out(
+    frame: pd.DataFrame, statistic: Callable[[pd.DataFrame], pd.DataFrame], factor: str = "run"
+) -> pd.DataFrame:
+    """A statistic without each level of ``factor`` in turn: does it rest on one run?
+
+    ::
+
+        leave_one_out(frame, lambda rows: crossed.crossed_shares(rows, "importance", "run", "sentence", by="term"))
+
+    Parameters
+    ----------
+    frame : DataFrame
+    statistic : function
+        Takes a frame like ``frame``, and returns a tidy one. What is centred or scaled over runs is to be so anew in
+        it.
+    factor : str
+        The column whose levels are left out.
+
+    Returns
+    -------
+    DataFrame
+        The column left_out (the level that was), then what ``statistic`` returns. Intervals over these rows would mean
+        nothing: the samples overlap, and what one level more or less does is the question.
 
     Raises
     ------
     InputError
         If ``factor`` is no column, or has fewer than three levels, of which one cannot be spared.
     """
-    require_columns(data, [factor], where)
-    levels = list(dict.fromkeys(data[factor]))
+    require_columns(frame, [factor], "leave_one_out")
+    levels = list(dict.fromkeys(frame[factor]))
     if len(levels) < 3:
-        raise InputError(f"{where}: {factor!r} has the levels {levels}; with one left out, two or more must remain.")
-    return [(level, data[data[factor] != level]) for level in levels]
+        raise InputError(
+            f"leave_one_out: {factor!r} has the levels {levels}; with one left out, two or more must remain."
+        )
+    tables = []
+    for level in levels:
+        tables.append(statistic(frame[frame[factor] != level]).copy())
+        tables[-1].insert(0, "left_out", level)
+    return pd.concat(tables, ignore_index=True)
 
 
-def leave_one_out(data: pd.DataFrame, outcome: str, row: str = "run", column: str = "sentence") -> pd.DataFrame:
-    """`crossed_shares` without each level of ``row`` in turn: does a share rest on one run?
-
-    Returns
-    -------
-    DataFrame
-        Tidy: left_out (the level of ``row`` that was), component, share. No intervals: what one level more or less
-        does is the question here, and the samples overlap.
-
-    Raises
-    ------
-    InputError
-        As `crossed_shares`; and if ``row`` has fewer than three levels, of which one cannot be spared.
-    """
-    parts = [
-        crossed_shares(rows, outcome, row, column, draws=1_000).assign(left_out=level)
-        for level, rows in each_left_out(data, row, "leave_one_out")
-    ]
-    return pd.concat(parts, ignore_index=True)[["left_out", "component", "share"]]
-
-
-def with_covariate(data: pd.DataFrame, outcome: str, covariate: str) -> pd.Series:
+def explained_by_covariate(
+    frame: pd.DataFrame, value: str, covariate: str, by: str | Sequence[str] = ()
+) -> pd.DataFrame:
     """How much of the variance over sentences does a covariate of the sentence account for?
 
-    Two crossed models, ``outcome ~ 1 + (1 | run) + (1 | sentence)`` and the same with ``covariate``, and
+    Two crossed models, ``value ~ 1 + (1 | run) + (1 | sentence)`` and the same with ``covariate``, and
 
         explained = 1 - variance_sentence(with) / variance_sentence(without)
 
     It can be negative when the covariate explains nothing, and is missing when there is no variance to explain.
 
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a run and sentence (and group of ``by``).
+    value, covariate : str
+        Columns. The covariate makes one parameter, as numbers do, and categories of two levels.
+    by : str or sequence of str
+        Columns that split the frame: two models for each of their combinations.
+
     Returns
     -------
-    Series
-        slope (units of the outcome per unit of the covariate), lower, upper (its interval, by the distribution that
-        `MixedFit.inference` names), explained (share of the sentence's variance).
+    DataFrame
+        The columns of ``by``, then slope (units of the value per unit of the covariate), lower, upper (its interval, by
+        the distribution that `MixedFit.inference` names), explained (share of the sentence's variance).
 
     Raises
     ------
     InputError
-        As `mixed.fit`; or if the covariate makes more than one parameter, as a category does.
+        As `crossed.fit`; or if the covariate makes more than one parameter, as a category of three levels does.
     """
-    without = crossed.fit(f"{outcome} ~ 1 + (1 | run) + (1 | sentence)", data)
-    fit = crossed.fit(f"{outcome} ~ {covariate} + (1 | run) + (1 | sentence)", data)
-    if len(fit.names) != 2 or fit.names[0] != "Intercept":
-        raise InputError(
-            f"with_covariate: covariate={covariate!r} makes the parameters {fit.names[1:]}; one number of the sentence "
-            "is wanted, whose slope it is. Compare the two models of a category by mixed.fit."
+    where = "explained_by_covariate"
+    by = names_of(by, "by", where)
+    require_columns(frame, by, where)
+    rows = []
+    for names, part in frame.groupby(by, sort=True, observed=True) if by else [((), frame)]:
+        without = crossed.fit(f"{value} ~ 1 + (1 | run) + (1 | sentence)", part)
+        fit = crossed.fit(f"{value} ~ {covariate} + (1 | run) + (1 | sentence)", part)
+        if len(fit.names) != 2 or fit.names[0] != "Intercept":
+            raise InputError(
+                f"{where}: covariate={covariate!r} makes the parameters {fit.names[1:]}; one number of the sentence is "
+                "wanted, whose slope it is. Compare the two models of a category by crossed.fit."
+            )
+        before, after = (each.vcomp.set_index("group")["variance"]["sentence"] for each in (without, fit))
+        bounds = fit.conf_int().loc[fit.names[1]]
+        rows.append(
+            {
+                **dict(zip(by, names, strict=True)),
+                "slope": fit.params[fit.names[1]],
+                "lower": bounds["lower"],
+                "upper": bounds["upper"],
+                "explained": 1 - after / before if before else float("nan"),
+            }
         )
-    name = fit.names[1]
-    before, after = (each.vcomp.set_index("group")["variance"]["sentence"] for each in (without, fit))
-    bounds = fit.conf_int().loc[name]
-    explained = 1 - after / before if before else float("nan")
-    return pd.Series(
-        {"slope": fit.params[name], "lower": bounds["lower"], "upper": bounds["upper"], "explained": explained}
-    )
+    return pd.DataFrame(rows)

@@ -1,8 +1,9 @@
-"""Does a slope hold over runs? One slope for each run, how far they spread, and what one run more or less does."""
+"""Does a slope hold over runs? A predictor split in three parts, one slope for each run, and how far these spread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,23 +12,99 @@ from scipy import optimize, stats
 from tqdm.auto import tqdm
 
 import crossed
-from addends.checks import check_level, names_of, require_columns
+from addends.checks import check_level, group_names, listed, names_of, numbers, require_columns
 from addends.errors import InputError
-from addends.statistics.sensitivity import each_left_out
-from crossed import satterthwaite
 from crossed.expressions import expression
-from crossed.results import MixedFit
-from crossed.tokens import tokens
 
 
-def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
-    """The slopes of a model with one for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
+def split_predictor(
+    frame: pd.DataFrame,
+    predictor: str,
+    by: str | Sequence[str] = (),
+    unit: str = "sentence",
+    factor: str = "run",
+    repeat: str = "checkpoint",
+) -> pd.DataFrame:
+    r"""Add the columns ``between``, ``within`` and ``change``, three parts of a predictor.
 
-    However the formula says so: of ``C(run) * within`` they are the slope of the first level plus the differences.
+    For unit (sentence) s, level (run) r of the factor and repetition (checkpoint) k, a dot marking a mean::
+
+        between_s   = (x_s.. - x_...) / d
+        within_sr   = (x_sr. - x_s.. - x_.r. + x_...) / d
+        change_srk  = (x_srk - x_sr. - x_.rk + x_.r.) / d
+
+    with d the standard deviation of x_s.. over units, for all three: their slopes are in one unit, and would be equal
+    if it were the same whether x is higher because the sentence is another, because the run is, or because the run has
+    moved. Both ``within`` and ``change`` have mean 0 in every unit and in every run at every checkpoint: they say
+    nothing of which runs or checkpoints are higher as a whole. A model that holds ``within`` and ``change`` together in
+    one slope gives mostly that of ``change``, where the errors are small.
 
     Parameters
     ----------
-    fit : MixedFit
+    frame : DataFrame
+        One row a unit, level of the factor and repetition (and group of ``by``).
+    predictor : str
+        A column of numbers.
+    by : str or sequence of str
+        Groups that are split apart, e.g. ["layer", "term"].
+    unit, factor, repeat : str
+        The three columns of the crossing.
+
+    Returns
+    -------
+    DataFrame
+        A copy of ``frame`` with between, within and change.
+
+    Raises
+    ------
+    InputError
+        If a column is unknown, a value is missing or infinite, a combination is missing or stands twice (the first such
+        group is named), there are fewer than two levels of any of the three, or all units have the same mean.
+    """
+    where = f"split_predictor({predictor!r})"
+    by, factors = names_of(by, "by", where), [unit, factor, repeat]
+    require_columns(frame, [predictor, *factors, *by], where)
+    values = numbers(frame, predictor, where)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{where}: missing or infinite in {(~np.isfinite(values)).sum()} row(s), counted from 0: "
+            f"{listed(np.flatnonzero(~np.isfinite(values)))}. Leave the whole {unit} out of every {factor}, and say so."
+        )
+    parts = {name: np.empty(len(frame)) for name in ("between", "within", "change")}
+    groups = frame.groupby(by, sort=False, observed=True).indices if by else {(): np.arange(len(frame))}
+    for key, rows in groups.items():
+        key = key if isinstance(key, tuple) else (key,)
+        name = f"in {dict(zip(by, key, strict=True))}, " if by else ""
+        codes = tuple(pd.factorize(frame[column].iloc[rows])[0] for column in factors)
+        table = np.full([code.max() + 1 for code in codes], np.nan)  # (unit, factor, repeat)
+        table[codes] = values[rows]
+        if len(rows) != table.size or np.isnan(table).any():
+            raise InputError(
+                f"{where}: {name}{len(rows)} rows are not one for each of {table.shape[0]} levels of {unit!r}, "
+                f"{table.shape[1]} of {factor!r} and {table.shape[2]} of {repeat!r}. Leave a {unit} that is missing "
+                "somewhere out everywhere."
+            )
+        if min(table.shape) < 2:
+            raise InputError(f"{where}: {name}{dict(zip(factors, table.shape, strict=True))} levels; each needs two.")
+        table = table - table.mean(axis=0)  # less the mean of each run at each checkpoint
+        between = table.mean(axis=(1, 2), keepdims=True)
+        within = table.mean(axis=2, keepdims=True) - between
+        spread = between.std(ddof=1)
+        if not spread > 1e-12 * np.abs(values[rows]).max():
+            raise InputError(f"{where}: {name}every {unit} has the same mean; there is nothing between them.")
+        for part, found in (("between", between), ("within", within), ("change", table - within - between)):
+            parts[part][rows] = np.broadcast_to(found / spread, table.shape)[codes]
+    return frame.assign(**parts)
+
+
+def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
+    """The slopes of a model with one for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
+
+    The formula may say so in any way: by ``C(run) * within`` a slope is that of the first level plus a difference.
+
+    Parameters
+    ----------
+    fit : crossed.MixedFit
     slope : str
         As it stands in the formula: a column, or ``scale(within)``.
     factor : str
@@ -44,17 +121,13 @@ def each_level(fit: MixedFit, slope: str, factor: str = "run") -> pd.DataFrame:
         If the fit has not one slope for each level, or the slope depends on something else too.
     """
     levels, contrasts = _contrasts(fit, slope, factor)
-    estimates = contrasts @ fit.params.to_numpy()
-    se = np.sqrt(np.einsum("lp,pq,lq->l", contrasts, fit.cov_params.to_numpy(), contrasts))
-    df = satterthwaite.degrees(fit, contrasts)[0]
-    half = stats.t.ppf(0.975, df) * se
-    p = 2 * stats.t.sf(np.abs(estimates / se), df)
-    values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
-    return pd.DataFrame({factor: levels} | values)
+    table = fit.contrasts(contrasts)
+    table.insert(0, factor, levels)
+    return table
 
 
-def over_levels(fit: MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
-    """What the slopes of `each_level` say of other levels: see `heterogeneity`, whose estimates they are."""
+def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
+    """What the slopes of `each_level` say of other levels: their `heterogeneity`."""
     _, contrasts = _contrasts(fit, slope, factor)
     covariance = contrasts @ fit.cov_params.to_numpy() @ contrasts.T
     return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2, level)
@@ -138,68 +211,67 @@ def heterogeneity(estimates: ArrayLike, covariance: ArrayLike, level: float = 0.
     )
 
 
-def slopes_each(
-    formula: str, data: pd.DataFrame, by: Sequence[str], slope: str, factor: str = "run", progress: bool = True
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`each_level` and `over_levels` of one model a group of rows (a layer and a term, say).
+class Slopes(NamedTuple):
+    """The slopes of one model a group: `each_level`, one row a group and level, and `over_levels`, one row a group.
 
-    Returns
-    -------
-    tuple of two DataFrame
-        With the columns of ``by``: the slope of each level; and their mean and spread, one row a group.
+    ``each, over = slopes_by_level(...)``. Of one term and three runs::
+
+        each:  term run  estimate    se    df      p  lower  upper
+                  S  r1      0.48  0.07  58.1  <.001   0.34   0.62
+                  S  r2      0.55  0.07  58.0  <.001   0.41   0.69
+                  S  r3      0.21  0.07  57.8   .004   0.07   0.35
+        over:  term  runs  mean  lower  upper    p    sd  sd_lower  sd_upper  p_equal
+                  S     3  0.41  -0.03   0.86  .06  0.17      0.06      1.13     .001
     """
-    by = names_of(by, "by", "slopes_each")
-    require_columns(data, by, "slopes_each")
-    each, over = [], []
-    groups = data.groupby(by, sort=False, observed=True)
-    for key, rows in tqdm(groups, desc="models", disable=not progress):
-        fit, group = crossed.fit(formula, rows), dict(zip(by, key, strict=True))
-        each.append(each_level(fit, slope, factor).assign(**group))
-        over.append(over_levels(fit, slope, factor).to_dict() | group)
-    each = pd.concat(each, ignore_index=True)
-    return each[[*by, *each.columns.difference(by, sort=False)]], pd.DataFrame(over).set_index(by).reset_index()
+
+    each: pd.DataFrame
+    over: pd.DataFrame
 
 
-def leave_each_out(
+def slopes_by_level(
+    frame: pd.DataFrame,
     formula: str,
-    data: pd.DataFrame,
-    by: Sequence[str],
+    slope: str,
+    by: str | Sequence[str],
     factor: str = "run",
-    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
-    **options,
-) -> pd.DataFrame:
-    """:func:`addends.mixed.fit_each` without each level of ``factor`` in turn: does a slope rest on one run?
+    *,
+    progress: bool = True,
+) -> Slopes:
+    """`each_level` and `over_levels` of one model a group of rows (a layer and a term, say).
 
     Parameters
     ----------
-    formula, data, by, options
-        As for `fit_each`.
-    factor : str
-    prepare : function, optional
-        Applied to the rows that remain, before the fit: what is centred or scaled over runs is to be so anew.
-
-    Returns
-    -------
-    DataFrame
-        That of `fit_each`, with the column left_out first; p-values are adjusted within each.
+    frame : DataFrame
+        Rows of all groups.
+    formula : str
+        As for `crossed.fit`, with a slope for each level: ``quality ~ C(run) + C(run):within + (1 | sentence)``.
+    slope, factor : str
+        As for `each_level`.
+    by : str or sequence of str
+        The columns that name a group.
+    progress : bool
+        Show a progress bar.
 
     Raises
     ------
     InputError
-        As `fit_each`; or if ``factor`` has fewer than three levels, of which one cannot be spared.
+        If ``by`` names no column, or as `crossed.fit` and `each_level` do.
     """
-    prepare = prepare or (lambda rows: rows)
-    tables = []
-    for level, rows in each_left_out(data, factor, "leave_each_out"):
-        tables.append(crossed.fit_each(formula, prepare(rows), by, **options))
-        tables[-1].insert(0, "left_out", level)
-    return pd.concat(tables, ignore_index=True)
+    by = group_names(by, "slopes_by_level")
+    require_columns(frame, by, "slopes_by_level")
+    each, over = [], []
+    for key, rows in tqdm(frame.groupby(by, sort=False, observed=True), desc="models", disable=not progress):
+        fit, group = crossed.fit(formula, rows), dict(zip(by, key, strict=True))
+        each.append(each_level(fit, slope, factor).assign(**group))
+        over.append(group | over_levels(fit, slope, factor).to_dict())
+    of_levels = pd.concat(each, ignore_index=True)
+    return Slopes(of_levels[[*by, *of_levels.columns.difference(by, sort=False)]], pd.DataFrame(over))
 
 
-def _contrasts(fit: MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
+def _contrasts(fit: crossed.MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
     """The levels of ``factor``, and by which weights of the parameters each one's slope is made, (level, parameter)."""
     where = f"The fit of {fit.formula!r}"
-    slope = expression(tokens(slope, where)[:-1], where).text
+    slope = expression(slope, where).text
     fixed, at, levels, parts = fit.design.fixed, 0, None, []
     for block in fixed.blocks:
         here = slice(at, at + len(block.names))

@@ -1,4 +1,4 @@
-# The figures of R's lme4 and lmerTest that tests/statistics/test_lme4.py holds addends.mixed against.
+# The figures of R's lme4 and lmerTest that tests/crossed/test_lme4.py holds crossed against.
 #
 #     Rscript make_fixtures.R                  # refit the tables beside this script, write expected.json beside it
 #     Rscript make_fixtures.R FOLDER           # read the tables of FOLDER and write expected.json there
