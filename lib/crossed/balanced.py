@@ -364,10 +364,10 @@ def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: s
     if unusable.any():
         raise InputError(
             f"{where}: a missing or infinite value in {unusable.sum()} row(s), counted from 0: "
-            f"{listed(np.flatnonzero(unusable))}. Leave the whole sentence (or run) out of every run, and say so."
+            f"{listed(np.flatnonzero(unusable))}. Leave the whole {column} (or {row}) out of every {row}, and say so."
         )
-    codes, levels = zip(*(pd.factorize(data[factor], sort=True) for factor in factors), strict=True)
-    levels = [found.tolist() for found in levels]
+    codes, indexes = zip(*(pd.factorize(data[factor], sort=True) for factor in factors), strict=True)
+    levels = [found.tolist() for found in indexes]
     shape = tuple(len(found) for found in levels)
     for factor, found in zip(factors, levels, strict=True):
         if len(found) < 2:

@@ -317,6 +317,8 @@ def profile_limits(
     run, sentence = (best[:, 0] - best[:, 2]) / sentences, (best[:, 1] - best[:, 2]) / runs
     target = deviance(best, squares, _degrees(runs, sentences)) + stats.chi2.ppf(level, 1)
     # Searched on a scale without ends: log SD, or the logit of the share.
+    held: Callable
+    value: Callable
     if quantity == "sd":
         held, value = sd_held, np.exp
         unit = np.log(squares.max(axis=1) / sentences) / 2

@@ -13,13 +13,16 @@ import pandas as pd
 from crossed.checks import numbers, refuse_infinite, refuse_missing, require_columns
 from crossed.errors import InputError
 from crossed.expressions import Expression
+from crossed.factors import Categories, Factor, is_category
 from crossed.formulas import Formula, RandomTerm
-from crossed.matrices import Categories, Factor, Matrix, is_category, matrix, variables
+from crossed.matrices import Matrix, matrix, variables
 
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
     """The levels of a grouping factor, and where the rows stand.
+
+    ``(1 | run)`` over the rows r2, r1, r2 has factors ``("run",)``, codes ``[1, 0, 1]`` and levels ``["r1", "r2"]``.
 
     Attributes
     ----------
@@ -43,7 +46,14 @@ class Grouping:
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """A random term resolved: its grouping factor, and the columns that get a coefficient in each level."""
+    """A random term resolved: ``(x | run)`` has the grouping of run and a matrix of the columns Intercept and x.
+
+    Attributes
+    ----------
+    grouping : Grouping
+    matrix : Matrix
+        The columns that get a coefficient in each level.
+    """
 
     grouping: Grouping
     matrix: Matrix
@@ -66,6 +76,9 @@ class Effects:
 class Design:
     """A formula resolved against a table.
 
+    ``y ~ x + (x | run) + (1 | sentence)`` over 120 rows has an outcome (120,), a fixed part with columns (120, 2), and
+    two effects, whose columns are (120, 2) and (120, 1).
+
     Attributes
     ----------
     formula : Formula
@@ -83,6 +96,7 @@ class Design:
 
     @property
     def groupings(self) -> dict[str, Grouping]:
+        """By their names, each once, in the formula's order."""
         return {effects.grouping.name: effects.grouping for effects in self.effects}
 
 
@@ -140,6 +154,7 @@ def design(formula: Formula, data: pd.DataFrame) -> Design:
 
 
 def _outcome(read: Expression, table: pd.DataFrame, where: str) -> np.ndarray:
+    """The left side of the formula, (row,); refused unless it is one column of numbers that vary."""
     text = read.text
     outcome = Factor(read, where).learn(table)
     if isinstance(outcome, Categories) or outcome.ndim > 1:
@@ -152,6 +167,13 @@ def _outcome(read: Expression, table: pd.DataFrame, where: str) -> np.ndarray:
 
 
 def grouping(factors: tuple[str, ...], table: pd.DataFrame, where: str) -> Grouping:
+    """The levels of a factor, or the combinations that occur of several.
+
+    Raises
+    ------
+    InputError
+        If a column has one level, or values that cannot be sorted.
+    """
     codes, levels = [], []
     for factor in factors:
         column = table[factor]
@@ -177,7 +199,7 @@ def grouping(factors: tuple[str, ...], table: pd.DataFrame, where: str) -> Group
     for other, found in zip(codes[1:], levels[1:], strict=True):
         code = code * len(found) + other
     code, combined = pd.factorize(code, sort=True)
-    places = []
+    places: list[np.ndarray] = []
     for found in reversed(levels[1:]):
         combined, place = np.divmod(combined, len(found))
         places.insert(0, place)
@@ -216,6 +238,7 @@ def _refuse_type(column: pd.Series, name: str, where: str) -> None:
 
 
 def _refuse_indistinct(terms: tuple[RandomTerm, ...], effects: tuple[Effects, ...], rows: int, where: str) -> None:
+    """Refuse random terms that cannot be told from the residual, from each other, or from a fixed effect."""
     seen: dict[tuple[str, str], None] = {}
     for term, each in zip(terms, effects, strict=True):
         name, levels = each.grouping.name, len(each.grouping)
@@ -263,11 +286,12 @@ def _refuse_dependent(fixed: Matrix, where: str) -> None:
         values = values - np.where(np.array(fixed.names) == "Intercept", 0, values.mean(axis=0))
     norms = np.linalg.norm(values, axis=0)
     constant = norms <= 1e-12 * np.linalg.norm(fixed.columns, axis=0)
-    triangle = np.linalg.qr(values / np.where(constant, 1, norms), mode="r")
+    triangle = np.asarray(np.linalg.qr(values / np.where(constant, 1, norms), mode="r"))
     for number, name in enumerate(fixed.names):
         if constant[number] or abs(triangle[number, number]) < 1e-9:
-            before = triangle[:number, :number]
-            weights = np.linalg.lstsq(before, triangle[:number, number], rcond=None)[0] if number else []
+            weights = np.empty(0)
+            if number:
+                weights = np.linalg.lstsq(triangle[:number, :number], triangle[:number, number], rcond=None)[0]
             partners = [other for other, weight in zip(fixed.names, weights, strict=False) if abs(weight) > 1e-6]
             partners = ["Intercept"] if constant[number] else partners
             raise InputError(

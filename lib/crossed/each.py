@@ -123,7 +123,8 @@ def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | N
         table = pd.DataFrame({"estimate": fit.params, "se": fit.bse, "df": fit.df, "t": fit.tvalues, "p": fit.pvalues})
         table = table.join(fit.conf_int(level)).loc[names].rename_axis("parameter").reset_index()
         factors = fit.design.fixed.factors.items()
-        table.attrs["bases"] = {name: factor.levels[0] for name, factor in factors if factor.base_is_first}
+        bases = ((name, factor.levels) for name, factor in factors if factor.base_is_first)
+        table.attrs["bases"] = {name: levels[0] for name, levels in bases if levels}
     except (Error, np.linalg.LinAlgError, FloatingPointError) as error:
         return pd.DataFrame({"nobs": [len(rows)], "reason": [str(error)]})
     for row in fit.vcomp[fit.vcomp["term2"].isna()].itertuples():

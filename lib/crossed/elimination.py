@@ -13,9 +13,21 @@ c of n_c rows with column sums s_c in mid level j::
 where "within" are the cross-products of W less its leaf means. g_c depends on c through n_c alone, so leaf levels with
 equal counts share one sum of s_c s_c', and mid levels made of the same counts share their sums of t_j t_j': in a
 balanced design one evaluation costs m^2, whatever the number of rows or levels.
+
+Rows of three sentences (mid) in three runs; a star is a row, a cell with stars is a level of run:sentence (leaf)::
+
+              run 1   run 2   run 3      pattern: counts, and how many leaves have each
+    A          **      **       *        1: one, 2: two
+    B           *      **      **        1: one, 2: two       the pattern of A: one sum for both
+    C         ***               *        1: one, 3: one       alone: its sums stay loose
+
+    counts = [1, 2, 3], the distinct n_c; the kind of a leaf is the place of its count there: 1 for (A, run 1)
+    kinds  = [3, 4, 1], leaves of each kind
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
@@ -37,10 +49,12 @@ class Elimination:
         Codes 0, 1, ... of the factors to eliminate; ``leaf`` nested in ``mid``. No mid without a leaf.
     """
 
-    def __init__(self, dense, others: np.ndarray, leaf: np.ndarray | None = None, mid: np.ndarray | None = None):
+    def __init__(
+        self, dense: sparse.csr_array, others: np.ndarray, leaf: np.ndarray | None = None, mid: np.ndarray | None = None
+    ):
         self.size = dense.shape[1] + others.shape[1]
         self.leaf, self.mid = leaf is not None, mid is not None
-        if not self.leaf:
+        if leaf is None:
             self.within = _cross(dense, others, others)
             return
         counts = np.bincount(leaf).astype("float64")
@@ -61,44 +75,49 @@ class Elimination:
         ends = np.cumsum(np.bincount(kind))
         groups = (rows[order[end - size : end]] for end, size in zip(ends, np.bincount(kind), strict=True))
         # (kind, m, m): sum of s_c s_c'; where that would be too large, the rows themselves.
-        self.between = self.rows = None
+        self.between: np.ndarray | None = None
         if len(self.counts) * self.size**2 <= 8 * _ENTRIES:
             self.between = np.stack([_gram(group) for group in groups])
         else:
             self.rows, self.kind = rows, kind
-        if self.mid:
+        if mid is not None:
             parent = np.empty(len(counts), dtype="int64")
             parent[leaf] = mid  # (leaf,) -> mid level
             self._collect(rows, kind, parent)
 
-    def _collect(self, rows, kind: np.ndarray, parent: np.ndarray) -> None:
-        """Group mid levels by how many leaves of each count they hold; what is not worth grouping stays loose."""
+    def _collect(self, rows: sparse.csr_array, kind: np.ndarray, parent: np.ndarray) -> None:
+        """Sum over the mid levels of one pattern, where that saves work; keep the rows of all others, the loose ones.
+
+        A pair is a mid level with one of its kinds: A of the example has the pairs (A, 1) and (A, 2).
+        """
         kinds, levels = len(self.counts), int(parent.max()) + 1
         pair, where = np.unique(parent * kinds + kind, return_inverse=True)
-        level, pair_kind = np.divmod(pair, kinds)  # (pair,): mid level, count
-        number = np.bincount(where)  # (pair,): leaves of that count in that level
+        level, pair_kind = np.divmod(pair, kinds)  # (pair,): mid level, kind
+        number = np.bincount(where)  # (pair,): leaves of that kind in that level
         adder = sparse.csr_array((np.ones(len(where)), (where, np.arange(len(where)))), (len(pair), len(where)))
         rows = (adder @ rows).tocsr()  # (pair, m): sums of s_c
         starts = np.searchsorted(level, np.arange(levels))
         held = np.diff(np.append(starts, len(pair)))  # (level,): pairs of each level
 
-        key = np.random.default_rng(0).integers(1, 2**63, size=kinds, dtype="uint64")
-        marks = np.add.reduceat(key[pair_kind] * number.astype("uint64"), starts)  # equal counts, equal mark
-        _, first, profile = np.unique(marks, return_index=True, return_inverse=True)
-        members = np.bincount(profile)
-        width = held[first]  # (profile,): kinds in it
+        _, first, pattern = np.unique(
+            _patterns(starts, held, pair_kind * np.int64(number.max() + 1) + number),
+            return_index=True,
+            return_inverse=True,
+        )
+        members = np.bincount(pattern)
+        width = held[first]  # (pattern,): kinds in it
         worth = width**2 <= members
         worth &= np.cumsum(np.where(worth, width**2, 0)) * self.size**2 <= 4 * _ENTRIES
-        self.profiles = []  # for each width: kinds (profile, kind), numbers (the same), levels, sums of t t'
+        self.patterns = []  # for each width: kinds (pattern, kind), numbers (the same), levels, sums of t t'
         for size in np.unique(width[worth]):
             chosen = np.flatnonzero(worth & (width == size))
-            pairs = starts[first[chosen]][:, None] + np.arange(size)  # (profile, kind)
+            pairs = starts[first[chosen]][:, None] + np.arange(size)  # (pattern, kind)
             products = np.empty((len(chosen), size, size, self.size, self.size))
             for one, which in enumerate(chosen):
-                parts = [rows[starts[profile == which] + column] for column in range(size)]
+                parts = [rows[starts[pattern == which] + column] for column in range(size)]
                 products[one] = [[_gram(a, b) for b in parts] for a in parts]
-            self.profiles.append((pair_kind[pairs], number[pairs], members[chosen], products))
-        loose = ~worth[profile]
+            self.patterns.append((pair_kind[pairs], number[pairs], members[chosen], products))
+        loose = ~worth[pattern]
         chosen = np.flatnonzero(loose[level])
         self.loose, self.loose_kind, self.loose_number = rows[chosen], pair_kind[chosen], number[chosen]
         self.loose_ends = np.append(0, np.cumsum(held[loose]))  # where each loose level's pairs begin
@@ -121,13 +140,13 @@ class Elimination:
         logdet = -self.kinds @ np.log(g)
         if not self.mid:
             return result, logdet
-        for kinds, numbers, levels, products in self.profiles:
-            total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)  # (profile,): N_j
+        for kinds, numbers, levels, products in self.patterns:
+            total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)  # (pattern,): N_j
             weight = mid**2 / (1 + mid**2 * total)
-            weights = weight[:, None, None] * g[kinds][:, :, None] * g[kinds][:, None, :]  # (profile, kind, kind)
+            weights = weight[:, None, None] * g[kinds][:, :, None] * g[kinds][:, None, :]  # (pattern, kind, kind)
             result -= np.tensordot(weights, products, 3)
             logdet += levels @ np.log1p(mid**2 * total)
-        for sums, _, total, _ in self._loose(g):
+        for ((sums, total),) in self._loose(g):
             scaled = sums * np.sqrt(mid**2 / (1 + mid**2 * total))[:, None]
             result -= scaled.T @ scaled
             logdet += np.log1p(mid**2 * total).sum()
@@ -144,23 +163,23 @@ class Elimination:
         by_mid = 0.0
         if not self.mid:
             return float(by_leaf), by_mid
-        for kinds, numbers, levels, products in self.profiles:
+        for kinds, numbers, levels, products in self.patterns:
             total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)
             change = np.sum(numbers * dg[kinds] * self.counts[kinds], axis=1)
-            inner = np.tensordot(products, upstream, 2)  # (profile, kind, kind)
+            inner = np.tensordot(products, upstream, 2)  # (pattern, kind, kind)
             squares = np.einsum("pk,pkl,pl->p", g[kinds], inner, g[kinds])
             crossed = np.einsum("pk,pkl,pl->p", g[kinds], inner + inner.transpose(0, 2, 1), dg[kinds])
             one, two = _mid_slopes(mid, total, change, squares, crossed, levels)
             by_leaf, by_mid = by_leaf + one.sum(), by_mid + two.sum()
-        for sums, changes, total, change in self._loose(g, dg):
+        for (sums, total), (changes, change) in self._loose(g, dg):
             half = sums @ upstream
             squares, crossed = np.sum(half * sums, axis=1), 2 * np.sum(half * changes, axis=1)
             one, two = _mid_slopes(mid, total, change, squares, crossed, 1)
             by_leaf, by_mid = by_leaf + one.sum(), by_mid + two.sum()
         return float(by_leaf), float(by_mid)
 
-    def _loose(self, g: np.ndarray, dg: np.ndarray | None = None):
-        """For blocks of the levels that share their counts with too few others: t_j, its change, N_j, its change."""
+    def _loose(self, *weights: np.ndarray) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """For blocks of the loose mid levels, and each of ``weights`` (kind,): t_j, (level, m), and N_j, (level,)."""
         ends, step = self.loose_ends, max(1, _ENTRIES // self.size)
         for begin in range(0, len(ends) - 1, step):
             stop = min(begin + step, len(ends) - 1)
@@ -168,20 +187,44 @@ class Elimination:
             kinds, numbers = self.loose_kind[pairs], self.loose_number[pairs]
             rows, starts = self.loose[pairs], ends[begin : stop + 1] - ends[begin]
             parts = []
-            for weight in (g, dg):
-                if weight is None:
-                    parts += [None, None]
-                    continue
+            for weight in weights:
                 shape = (stop - begin, len(kinds))
                 adder = sparse.csr_array((weight[kinds], np.arange(len(kinds)), starts), shape)
-                parts += [
-                    (adder @ rows).toarray(),
-                    np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1]),
-                ]
-            yield parts[0], parts[2], parts[1], parts[3]
+                totals = np.add.reduceat(numbers * weight[kinds] * self.counts[kinds], starts[:-1])
+                parts.append(((adder @ rows).toarray(), totals))
+            yield parts
 
 
-def _mid_slopes(mid, total, change, squares, crossed, levels):
+def _patterns(starts: np.ndarray, held: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """A number for each mid level, (level,): the same for two exactly where their pairs have the same marks.
+
+    Parameters
+    ----------
+    starts, held : array (level,) of int
+        Where the pairs of each level begin, and how many there are.
+    marks : array (pair,) of int
+        The kind of each pair and its number of leaves, as one number; by kind within each level.
+    """
+    _, marks = np.unique(marks, return_inverse=True)
+    found, used, many = np.empty(len(starts), dtype="int64"), 0, int(marks.max()) + 1
+    for size in np.unique(held):
+        levels = np.flatnonzero(held == size)
+        code = np.zeros(len(levels), dtype="int64")
+        for column in range(size):
+            _, code = np.unique(code * many + marks[starts[levels] + column], return_inverse=True)
+        found[levels] = used + code
+        used += int(code.max()) + 1
+    return found
+
+
+def _mid_slopes(
+    mid: float,
+    total: np.ndarray,
+    change: np.ndarray,
+    squares: np.ndarray,
+    crossed: np.ndarray,
+    levels: np.ndarray | int,
+) -> tuple[np.ndarray, np.ndarray]:
     """By theta_leaf and theta_mid: - w t'Ut + log(1 + mid^2 N), summed over ``levels`` levels of equal N."""
     weight = mid**2 / (1 + mid**2 * total)
     by_leaf = weight**2 * change * squares - weight * crossed + levels * weight * change
@@ -189,7 +232,7 @@ def _mid_slopes(mid, total, change, squares, crossed, levels):
     return by_leaf, by_mid
 
 
-def _cross(dense, others: np.ndarray, centred: np.ndarray) -> np.ndarray:
+def _cross(dense: sparse.csr_array, others: np.ndarray, centred: np.ndarray) -> np.ndarray:
     """[D X]'[D X] as one block, with ``centred`` in place of X where D meets it."""
     q = dense.shape[1]
     result = np.empty((q + others.shape[1],) * 2)
@@ -200,7 +243,7 @@ def _cross(dense, others: np.ndarray, centred: np.ndarray) -> np.ndarray:
     return result
 
 
-def _gram(first, second=None) -> np.ndarray:
+def _gram(first: sparse.csr_array, second: sparse.csr_array | None = None) -> np.ndarray:
     """first' second, dense, for sparse matrices (row, m)."""
     if first.nnz > 0.2 * first.shape[0] * first.shape[1] and first.shape[0] * first.shape[1] <= _ENTRIES:
         first = first.toarray()

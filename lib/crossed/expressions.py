@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -30,7 +30,7 @@ LEARNING = {name: kind for name, kind in TRANSFORMS.items() if isinstance(kind, 
 CATEGORIES = ("C", "S", "T")
 CONTRASTS = {"Treatment": Treatment, "Sum": Sum}
 FUNCTIONS = sorted(["I", "binary", *CATEGORIES, *ROW_BY_ROW, *LEARNING])
-OPERATORS = {
+OPERATORS: dict[type[ast.AST], Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow, ast.And: np.logical_and,
     ast.Or: np.logical_or, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Eq: operator.eq,
@@ -52,7 +52,10 @@ _OPERANDS = ("number", "name", "quoted", "string")
 
 
 class Token(NamedTuple):
-    """One piece: what it is (number, name, quoted, string, operator or end), its text, and where it starts."""
+    """One piece of a formula: ``Token("name", "run", 12)`` is a name that starts at the thirteenth character.
+
+    kind is number, name, quoted (in backticks), string, operator or end.
+    """
 
     kind: str
     text: str
@@ -84,7 +87,7 @@ def tokens(formula: str, where: str) -> list[Token]:
             )
             raise InputError(f"{where}: reading stops at {formula[place]!r} (character {place + 1}): {hint}.")
         if match.lastgroup != "space":
-            found.append(Token(match.lastgroup, match.group(), place))
+            found.append(Token(str(match.lastgroup), match.group(), place))
         place = match.end()
     found.append(Token("end", "", len(formula)))
     _match_brackets(found, where)
@@ -101,6 +104,7 @@ def tokens(formula: str, where: str) -> list[Token]:
 
 
 def _match_brackets(found: list[Token], where: str) -> None:
+    """Refuse brackets that do not match."""
     closing, pairs = [], {"(": ")", "[": "]", "{": "}"}
     for token in found:
         if token.kind == "operator" and token.text in pairs:
@@ -115,6 +119,9 @@ def _match_brackets(found: list[Token], where: str) -> None:
 @dataclass(frozen=True)
 class Expression:
     """A factor, read: its text in one way of writing, and the columns that it uses.
+
+    ``I(x ^2 + w)`` has the text ``I(x ** 2 + w)``, the columns ``("x", "w")`` and the source
+    ``I(_column_0 ** 2 + _column_1)``.
 
     Attributes
     ----------
@@ -179,6 +186,7 @@ def shown(source: str, columns: Sequence[str]) -> str:
 
 
 def _check(tree: ast.expr, written: str, where: str) -> None:
+    """Refuse whatever is no arithmetic on columns, and functions that are not known."""
     allowed = (
         ast.BinOp,
         ast.BoolOp,

@@ -26,7 +26,11 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class Bar:
-    """What stands in the brackets of a random term: its terms, their text, ``|`` or ``||``, the group's tokens."""
+    """What stands in the brackets of a random term.
+
+    ``(x || run)`` has the terms 1 and x, the text "x", the bar "||", the token of run as its group, and whole
+    "(x || run)".
+    """
 
     terms: tuple[Term, ...]
     text: str
@@ -35,7 +39,7 @@ class Bar:
     whole: str
 
 
-class Terms(dict):
+class Terms(dict[frozenset[Expression], Term]):
     """Terms by the set of their factors, in the order of writing; the intercept is the term of no factors."""
 
     without_intercept = False
@@ -90,7 +94,8 @@ class Reader:
 
     def _sum(self, outermost: bool) -> tuple[Terms, list[Bar]]:
         """``outermost``: the intercept is implied, and random terms may stand here."""
-        terms, bars = Terms(), []
+        terms = Terms()
+        bars: list[Bar] = []
         if outermost:
             terms.add(())
         sign = self._take("+", "-")
@@ -110,12 +115,12 @@ class Reader:
                         f"{self.where}: the random term {part.whole!r} must be added, on its own, with '+'. {ALLOWED}"
                     )
                 bars.append(part)
-            elif (part == 0 and not minus) or (part == 1 and minus):
-                terms.pop(frozenset(), None)
-                terms.without_intercept = True
-            elif part in (0, 1):
-                terms.add(())
-                terms.without_intercept = False
+            elif isinstance(part, int):  # 0, or - 1, takes the intercept out
+                terms.without_intercept = (part == 0) != minus
+                if terms.without_intercept:
+                    terms.pop(frozenset(), None)
+                else:
+                    terms.add(())
             elif minus:
                 self._remove(terms, part, place)
             else:
@@ -138,7 +143,7 @@ class Reader:
                 )
             del terms[key]
 
-    def _product(self):
+    def _product(self) -> Terms | Bar | int:
         left = self._within()
         while sign := self._take("*", "/"):
             left, right = self._operand(left, sign), self._operand(self._within(), sign)
@@ -150,19 +155,19 @@ class Reader:
                 left = left.union(inside.product(right))
         return left
 
-    def _within(self):
+    def _within(self) -> Terms | Bar | int:
         left = self._interaction()
         while sign := self._take("%in%"):
             left = self._operand(left, sign).product(self._operand(self._interaction(), sign))
         return left
 
-    def _interaction(self):
+    def _interaction(self) -> Terms | Bar | int:
         left = self._power()
         while sign := self._take(":"):
             left = self._operand(left, sign).product(self._operand(self._power(), sign))
         return left
 
-    def _power(self):
+    def _power(self) -> Terms | Bar | int:
         left = self._factor()
         while sign := self._take("**", "^"):
             base, exponent = self._operand(left, sign), self._next
@@ -182,20 +187,21 @@ class Reader:
             left = Terms(sorted(left.items(), key=lambda item: len(item[0])))
         return left
 
-    def _operand(self, part, sign: Token) -> Terms:
+    def _operand(self, part: Terms | Bar | int, sign: Token) -> Terms:
         """A side of an operator other than + and -: terms, not a random term, not the absence of an intercept."""
         if isinstance(part, Bar):
             raise InputError(f"{self.where}: a random term stands in brackets on its own, (1 | group). {ALLOWED}")
         if part == 1:
-            part = Terms()
-            part.add(())
-        elif part == 0 or part.without_intercept:
+            alone = Terms()
+            alone.add(())
+            return alone
+        if isinstance(part, int) or part.without_intercept:
             raise InputError(
                 f"{self.where}: the intercept cannot be taken out beside {sign}; write '0 +' at the front."
             )
         return part
 
-    def _factor(self):
+    def _factor(self) -> Terms | Bar | int:
         token = self._next
         if token.kind == "number":
             if token.text not in ("0", "1"):
@@ -227,7 +233,7 @@ class Reader:
                 self.at = number + 1
                 return
 
-    def _bracket(self):
+    def _bracket(self) -> Terms | Bar:
         begin = self.at
         self._skip(begin)
         end, self.at = self.at - 1, begin + 1
@@ -284,6 +290,8 @@ def _ordered(terms: Terms) -> tuple[Term, ...]:
 class RandomTerm:
     """One random term: ``(slopes | group)``.
 
+    ``(x | run:sentence)`` is ``RandomTerm("x", ("run", "sentence"))``, with the terms ``((), (x,))``.
+
     Attributes
     ----------
     slopes : str
@@ -308,17 +316,16 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula, read: the outcome, the fixed terms (the intercept is ()), the random terms in their order."""
+    """A formula, read.
+
+    ``y ~ x + (1 | run)`` has the outcome y, the fixed terms ``((), (x,))``, where () is the intercept, and one random
+    term, ``RandomTerm("1", ("run",))``.
+    """
 
     text: str
     outcome: Expression
     fixed: tuple[Term, ...]
     random: tuple[RandomTerm, ...]
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The grouping factors, each once."""
-        return tuple(dict.fromkeys(term.group for term in self.random))
 
 
 def parse(formula: str) -> Formula:
@@ -384,8 +391,8 @@ def _groups(bar: Bar, where: str) -> list[tuple[str, ...]]:
             f"{where}: in {bar.whole} the group {text!r} is not the name of a column, nor names joined by ':' or '/'. "
             f"{ALLOWED}"
         )
-    names = [token.named for token in names]
-    if len(set(names)) < len(names):
+    columns = [token.named for token in names]
+    if len(set(columns)) < len(columns):
         raise InputError(f"{where}: in {bar.whole} a column stands twice in the group; name it once.")
     ends = [number + 1 for number, sign in enumerate(signs) if sign.text == "/"]
-    return [tuple(names[:end]) for end in [*ends, len(names)]]
+    return [tuple(columns[:end]) for end in [*ends, len(columns)]]

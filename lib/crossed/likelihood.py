@@ -227,19 +227,18 @@ class Likelihood:
         slopes = []
         for number, term in enumerate(self.terms):
             if number in self.slices:
-                place = self.slices[number]
-                rows = half[place].reshape(-1, term.width, len(v))  # G S: (level, k, m)
-                columns = upstream[place].reshape(-1, term.width, len(v))  # (level, k, m)
+                here = self.slices[number]
+                rows = half[here].reshape(-1, term.width, len(v))  # G S: (level, k, m)
+                columns = upstream[here].reshape(-1, term.width, len(v))  # (level, k, m)
                 slopes.append(2 * np.einsum("lam,lbm->ab", rows, columns, optimize=True))
             else:
                 slopes.append(np.zeros((1, 1)))
         if self.leaf is not None:
             outer = self._spread_back(upstream, blocks)  # S dH S'
-            for number, slope in zip(
-                (self.leaf, self.mid), self.elimination.slopes(*self._thetas(blocks), outer), strict=True
-            ):
-                if number is not None:
-                    slopes[number] = np.array([[slope]])
+            both = self.elimination.slopes(*self._thetas(blocks), outer)
+            for place, slope in zip((self.leaf, self.mid), both, strict=True):
+                if place is not None:
+                    slopes[place] = np.array([[slope]])
         by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * factor[-1, -1] ** 2 * precision
         return value, slopes, float(by_sigma)
 
@@ -305,7 +304,8 @@ def _indicator(term: Term) -> sparse.csr_array:
 def _eliminated(terms: list[Term]) -> tuple[int | None, int | None]:
     """Which intercept to eliminate, and which one that it is nested in: those that leave the fewest effects."""
     candidates = [number for number, term in enumerate(terms) if term.intercept_only]
-    best, saved = (None, None), 0
+    best: tuple[int | None, int | None] = (None, None)
+    saved = 0
     for leaf in candidates:
         if terms[leaf].levels > saved:
             best, saved = (leaf, None), terms[leaf].levels

@@ -1,8 +1,4 @@
-"""The columns that a formula makes of a table, and can make again of other rows.
-
-A factor learns from the table of the fit what it needs for other rows: means and SDs of ``scale()``, knots of ``bs()``,
-the levels of categories, and any number made of a whole column, such as ``np.mean(x)``. Numbers are taken as float64
-before anything is done with them, so that no small type of integers can overflow.
+"""The columns that the terms of a formula make of a table, and can make again of other rows.
 
 A category is coded without its base where the terms before it hold the base already, as in R: in ``g + g:x`` g enters
 as differences from its first level, g:x as one slope for each level. Which codings a term needs is found from the
@@ -11,262 +7,36 @@ products of categories that earlier terms span, by the rule of the library patsy
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, field
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from formulae.categorical import Sum, Treatment
 
-from crossed.checks import numbers, refuse_infinite
+from crossed.checks import refuse_infinite
 from crossed.errors import InputError
-from crossed.expressions import CATEGORIES, CONTRASTS, LEARNING, OPERATORS, WHOLE, Expression, shown
+from crossed.factors import Categories, Factor
 from crossed.formulas import Term
-
-_RANKING = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
-
-
-@dataclass(frozen=True, eq=False)
-class Categories:
-    """A factor that is a category: in which of its levels each row stands (-1: in none), and how it is coded."""
-
-    codes: np.ndarray
-    levels: tuple
-    contrast: object
-
-
-class Factor:
-    """An expression with what it has learnt from the table of the fit."""
-
-    def __init__(self, read: Expression, where: str):
-        self.read, self.where, self._memory, self.levels, self.base_is_first = read, where, [], None, False
-
-    def learn(self, table: pd.DataFrame) -> np.ndarray | Categories:
-        """The numbers of the rows, (row,) or (row, column), or their `Categories`."""
-        values = self._evaluate(table, learning=True)
-        if isinstance(values, Categories):
-            self.levels = values.levels
-            self.base_is_first = isinstance(values.contrast, Treatment) and values.contrast.reference is None
-        return values
-
-    def again(self, table: pd.DataFrame) -> np.ndarray | Categories:
-        """The same of other rows, with what was learnt.
-
-        Raises
-        ------
-        InputError
-            If a row has a level that was not in the fit.
-        """
-        values = self._evaluate(table, learning=False)
-        if isinstance(values, Categories) and (values.codes < 0).any():
-            raise InputError(
-                f"{self.read.text!r} cannot be computed from the new data: in {(values.codes < 0).sum()} row(s) its "
-                f"level is none of those of the fit, {list(self.levels)}."
-            )
-        return values
-
-    def _evaluate(self, table: pd.DataFrame, learning: bool):
-        self._learning, self._place, self._table = learning, 0, table
-        try:
-            with np.errstate(all="ignore"):  # of log(-1) and the like: refused by row
-                found = self._value(self.read.tree)
-        except InputError:
-            raise
-        except Exception as error:  # whatever numpy and formulae make of the arguments
-            raise InputError(f"{self.where}: {self.read.text!r} cannot be computed from the data: {error}") from error
-        finally:
-            self._table = None
-        if isinstance(found, _Column):
-            found = found.categories(self.levels) if found.is_category else found.numbers()
-        if isinstance(found, Categories):
-            return found
-        found = np.empty(0) if isinstance(found, list | str) else np.asarray(found, dtype="float64")
-        if found.ndim == 0 or len(found) != len(table):
-            raise InputError(
-                f"{self.where}: {self.read.text!r} is not one number a row. A term is a column, or made of one."
-            )
-        return found
-
-    def _value(self, node: ast.expr):
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.List | ast.Tuple):
-            return [self._value(part) for part in node.elts]
-        if isinstance(node, ast.Name):
-            if node.id in CONTRASTS:
-                return CONTRASTS[node.id]()
-            name = self.read.columns[int(node.id.removeprefix("_column_"))]
-            return _Column(self._table, name, self.where)
-        if isinstance(node, ast.Attribute):
-            return getattr(np, node.attr)
-        if isinstance(node, ast.UnaryOp):
-            return OPERATORS[type(node.op)](_number(self._value(node.operand)))
-        if isinstance(node, ast.BinOp):
-            # Whole numbers of the formula are floats too: Python's own have no end, and 9**9**9 would take forever.
-            sides = (_number(self._value(side)) for side in (node.left, node.right))
-            return OPERATORS[type(node.op)](*(float(side) if isinstance(side, int) else side for side in sides))
-        if isinstance(node, ast.BoolOp):
-            first, *others = (_number(self._value(part)) for part in node.values)  # noqa: PD011 - of a tree
-            for other in others:
-                first = OPERATORS[type(node.op)](first, other)
-            return first
-        if isinstance(node, ast.Compare):
-            return self._compared(node)
-        return self._called(node)
-
-    def _compared(self, node: ast.Compare) -> np.ndarray:
-        sides = [self._value(part) for part in (node.left, *node.comparators)]
-        if any(isinstance(side, str) for side in sides):
-            if not all(isinstance(side, str) or (isinstance(side, _Column) and side.is_category) for side in sides):
-                raise InputError(
-                    f"{self.where}: {shown(ast.unparse(node), self.read.columns)!r} compares a text with numbers; "
-                    "write numbers without quotation marks."
-                )
-            sides = [side.plain() if isinstance(side, _Column) else side for side in self._ranked(sides, node)]
-        else:
-            sides = [_number(side) for side in sides]
-        parts = [OPERATORS[type(op)](*pair) for op, *pair in zip(node.ops, sides, sides[1:], strict=False)]
-        return np.logical_and.reduce(parts)
-
-    def _ranked(self, sides: list, node: ast.Compare) -> list:
-        """Where < or > compares a category with texts, the places of all in the category's own order."""
-        categories = [side for side in sides if isinstance(side, _Column)]
-        if not categories or not any(isinstance(op, _RANKING) for op in node.ops):
-            return sides
-        order = self._remembered(categories[0].order)
-        if order is None:
-            return sides
-        places = [
-            pd.Index(order, dtype=object).get_indexer(side.plain() if isinstance(side, _Column) else [side])
-            for side in sides
-        ]
-        if any((place < 0).any() for place in places):
-            raise InputError(f"{self.where}: {self.read.text!r} compares with a level that is none of {list(order)}.")
-        return places
-
-    def _called(self, node: ast.Call):
-        name = ast.unparse(node.func).removeprefix("np.")
-        arguments = [self._value(part) for part in node.args]
-        options = {part.arg: self._value(part.value) for part in node.keywords}
-        if name == "I" and (len(arguments) != 1 or options):
-            raise InputError(f"{self.where}: {self.read.text!r} holds not one expression in I(); write I(x**2).")
-        if name in (*CATEGORIES, "binary") and not arguments:
-            raise InputError(f"{self.where}: {name}() holds no column; write {name}(run).")
-        if name == "I":
-            return _number(*arguments)
-        if name in CONTRASTS:
-            return CONTRASTS[name](*arguments, **options)
-        if name in CATEGORIES:
-            return self._categories(name, *arguments, **options)
-        if name == "binary":
-            column, success = arguments[0], (arguments[1:] or [options.get("success")])[0]
-            values = column.plain() if isinstance(column, _Column) else column
-            success = self._remembered(lambda: sorted(set(values))[0] if success is None else success)
-            return (values == success).astype("float64")
-        arguments = [_number(value) for value in arguments]
-        options = {key: _number(value) for key, value in options.items()}
-        if name in LEARNING:
-            return self._remembered(LEARNING[name])(*arguments, **options)
-        if name in WHOLE:
-            return self._remembered(lambda: float(getattr(np, name)(*arguments, **options)))
-        return getattr(np, name)(*arguments, **options)
-
-    def _remembered(self, make):
-        """What ``make`` gave in the table of the fit."""
-        if self._learning:
-            self._memory.append(make())
-        self._place += 1
-        return self._memory[self._place - 1]
-
-    def _categories(self, name: str, column, contrast=None, levels=None, **options) -> Categories:
-        if name in ("S", "T"):  # S(g, omit, levels), T(g, ref, levels)
-            kind, option = (Sum, "omit") if name == "S" else (Treatment, "ref")
-            contrast = kind(options.pop(option, contrast))
-        contrast = CONTRASTS.get(contrast, contrast) if isinstance(contrast, str) else contrast
-        contrast = contrast() if isinstance(contrast, type) else contrast or Treatment()
-        if options or not isinstance(contrast, Treatment | Sum):
-            raise InputError(
-                f"{self.where}: in {self.read.text!r} a category is written C(g), C(g, Treatment), C(g, Sum), "
-                "C(g, levels=['b', 'a']), S(g) or S(g, 'b') (sums to zero), T(g, 'b') (the differences from b)."
-            )
-        if isinstance(levels, str):
-            raise InputError(f"{self.where}: in {self.read.text!r} the levels are a list, such as levels=['b', 'a'].")
-        if isinstance(column, Categories):
-            return column
-        if not isinstance(column, _Column):
-            values = np.asarray(column)
-            whole = values.dtype != bool and (values == np.rint(values)).all() and np.abs(values).max(initial=0) < 2**53
-            column = _Column(
-                pd.DataFrame({self.read.text: values.astype("int64") if whole else values}), self.read.text, self.where
-            )
-        chosen = self.levels or (None if levels is None else tuple(levels))
-        found = column.categories(chosen)
-        if self._learning and (found.codes < 0).any():
-            raise InputError(
-                f"{self.where}: {self.read.text!r} leaves out levels that the data have; name all of them."
-            )
-        base = getattr(contrast, "reference", None) if isinstance(contrast, Treatment) else contrast.omit
-        if base is not None and base not in found.levels:
-            raise InputError(
-                f"{self.where}: in {self.read.text!r} {base!r} is none of the levels, {list(found.levels)}."
-            )
-        return Categories(found.codes, found.levels, contrast)
-
-
-class _Column:
-    """A column of the table, as it came."""
-
-    def __init__(self, table: pd.DataFrame, name: str, where: str):
-        self.series, self.name, self.where = table[name], name, where
-
-    @property
-    def is_category(self) -> bool:
-        return is_category(self.series)
-
-    def numbers(self) -> np.ndarray:
-        return numbers(self.series.to_frame(self.name), self.name, self.where)
-
-    def plain(self) -> np.ndarray:
-        return self.series.astype(object).to_numpy()
-
-    def order(self) -> tuple | None:
-        """The levels from the lowest to the highest; None of text, which has the order of the alphabet.
-
-        Raises
-        ------
-        InputError
-            If they have no order.
-        """
-        if not isinstance(self.series.dtype, pd.CategoricalDtype):
-            return None
-        if not self.series.cat.ordered:
-            raise InputError(f"{self.where}: the categories of {self.name!r} have no order to compare by; order them.")
-        return tuple(self.series.cat.categories)
-
-    def categories(self, levels: tuple | None) -> Categories:
-        if levels is None and isinstance(self.series.dtype, pd.CategoricalDtype):
-            levels = tuple(self.series.cat.categories)
-        elif levels is None:
-            levels = tuple(sorted(self.series.unique().tolist()))
-        codes = pd.Index(list(levels), dtype=object).get_indexer(pd.Index(self.series.astype(object), dtype=object))
-        return Categories(codes, levels, Treatment())
-
-
-def is_category(column: pd.Series) -> bool:
-    """Does it hold categories or text?"""
-    return isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column)
-
-
-def _number(value):
-    if isinstance(value, _Column):
-        return value.numbers()
-    return value.astype("float64") if getattr(value, "dtype", None) == np.dtype(bool) else value
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The columns of one term: a product of factors, each with its coding (level, column), or None for numbers."""
+    """The columns of one term: a product of factors.
+
+    ``kind:x``, with kind of the levels a, b and c and its base in an earlier term, has the factors ``("kind", "x")``,
+    the names ``("kind[b]:x", "kind[c]:x")``, and these codings, row by row a, b and c::
+
+        ([[0, 0],
+          [1, 0],
+          [0, 1]], None)
+
+    Attributes
+    ----------
+    factors : tuple of str
+    codings : tuple of array (level, column), or None for a factor that is numbers
+    names : tuple of str
+        Of the columns.
+    """
 
     factors: tuple[str, ...]
     codings: tuple[np.ndarray | None, ...]
@@ -277,14 +47,33 @@ class Block:
         result = np.ones((rows, 1))
         for name, coding in zip(self.factors, self.codings, strict=True):
             found = values[name]
-            part = found.reshape(rows, -1) if coding is None else coding[found.codes]
-            result = (result[:, :, None] * part[:, None, :]).reshape(rows, -1)
+            if isinstance(found, Categories):
+                assert coding is not None
+                part = coding[found.codes]  # (row, column)
+            else:
+                part = found.reshape(rows, -1)  # (row, column)
+            result = (result[:, :, None] * part[:, None, :]).reshape(rows, -1)  # (row, column x column)
         return result
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """The columns (row, column) of a formula's terms, their names, the columns of the table that they use."""
+    """What the terms of a formula make of a table.
+
+    Of ``1 + log(x) + kind``: names ``("Intercept", "log(x)", "kind[b]")``, columns (row, 3), variables
+    ``("x", "kind")``, one block a term, factors ``{"log(x)": ..., "kind": ...}``.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns, as the parameters are named.
+    columns : array (row, column)
+    variables : tuple of str
+        The columns of the table that the terms use.
+    blocks : tuple of Block
+    factors : dict of str to Factor
+        By their text, with what they have learnt.
+    """
 
     names: tuple[str, ...]
     columns: np.ndarray
@@ -336,7 +125,9 @@ def matrix(terms: tuple[Term, ...], table: pd.DataFrame, where: str) -> Matrix:
     return Matrix(names, columns, variables(terms), tuple(blocks), factors)
 
 
-def _codings(terms: tuple[Term, ...], values: dict) -> list[list[tuple[tuple[str, bool], ...]]]:
+def _codings(
+    terms: tuple[Term, ...], values: dict[str, np.ndarray | Categories]
+) -> list[list[tuple[tuple[str, bool], ...]]]:
     """For each term its products of (factor, whether a category keeps all its levels); more than one in odd cases."""
     spanned: dict[frozenset, set[frozenset]] = {}
     found = {}
@@ -369,8 +160,10 @@ def _merged(products: list[frozenset], categories: list[str]) -> list[frozenset]
             return products
 
 
-def _block(pieces: tuple[tuple[str, bool], ...], values: dict) -> Block:
-    codings, labels = [], []
+def _block(pieces: tuple[tuple[str, bool], ...], values: dict[str, np.ndarray | Categories]) -> Block:
+    """The block of one product of (factor, whether a category keeps all its levels)."""
+    codings: list[np.ndarray | None] = []
+    labels: list[list[str]] = []
     for name, full in pieces:
         found = values[name]
         if not isinstance(found, Categories):

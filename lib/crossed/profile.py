@@ -91,7 +91,8 @@ def profile_intervals(fit: Estimate, level: float = 0.95, method: str = "auto") 
 
 def _rows(fit: Estimate) -> pd.DataFrame:
     """One row a quantity, without its limits; ``place`` is (term, column), or None for the residual."""
-    rows, residual = [], np.sqrt(fit.scale)
+    rows: list[tuple] = []
+    residual = np.sqrt(fit.scale)
     for number, (effects, matrix) in enumerate(zip(fit.design.effects, fit.covariances, strict=True)):
         # The relative SD is judged on the standardised predictor, so that it depends on no unit.
         widths = fit.likelihood.terms[number].columns
@@ -119,7 +120,14 @@ def _logistic(x: float) -> float:
     return 1 / (1 + np.exp(-x))
 
 
-def _limits(profile: Callable, value: Callable, inner: float, target: float, at_zero: bool, most: float):
+def _limits(
+    profile: Callable[[float], float],
+    value: Callable[[float], float],
+    inner: float,
+    target: float,
+    at_zero: bool,
+    most: float,
+) -> list[float]:
     """Where the profile crosses ``target`` on either side of ``inner``, on a scale x with quantity value(x)."""
     limits = []
     for sign, end in ((-1, 0.0), (1, most)):
@@ -141,7 +149,7 @@ def _limits(profile: Callable, value: Callable, inner: float, target: float, at_
 
 
 def _not_balanced(fit: Estimate) -> str:
-    """Why the generalised intervals do not apply; empty where they do."""
+    """Why the generalised intervals do not apply, in words; empty where they do."""
     groupings = list(fit.design.groupings.values())
     single = [grouping for grouping in groupings if len(grouping.factors) == 1]
     joint = [grouping for grouping in groupings if len(grouping.factors) > 1]
@@ -159,6 +167,7 @@ def _not_balanced(fit: Estimate) -> str:
 
 
 def _generalised(fit: Estimate, table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The table with the limits of `crossed_shares`, which is given the rows of the fit."""
     row, column = (grouping for grouping in fit.design.groupings.values() if len(grouping.factors) == 1)
     data = pd.DataFrame({"y": fit.design.outcome / fit.scaling.unit, "row": row.codes, "column": column.codes})
     data["replicate"] = data.groupby(["row", "column"]).cumcount()
@@ -169,7 +178,7 @@ def _generalised(fit: Estimate, table: pd.DataFrame, level: float) -> pd.DataFra
     for each in table.itertuples():
         place = found.iloc[places.get(each.group, 2)]
         if each.quantity == "sd":
-            limits.append(fit.scaling.unit * np.sqrt([place["variance_lower"], place["variance_upper"]]))
+            limits.append([fit.scaling.unit * np.sqrt(place[f"variance_{end}"]) for end in ("lower", "upper")])
         else:
             limits.append([place["share_lower"], place["share_upper"]])
     table["lower"], table["upper"] = np.array(limits).T
@@ -178,19 +187,37 @@ def _generalised(fit: Estimate, table: pd.DataFrame, level: float) -> pd.DataFra
 
 
 class Profile:
-    """-2 log L with a quantity held, minimised over the rest.
+    """-2 log L with a quantity held, minimised over the rest: ``sd_profile(fit, (0, 0))(0.7)``.
 
     The searches start from the same places whatever was asked before, so that no answer depends on the order of the
     questions: the estimate, with every variance well off zero (at zero it is a stationary point, and need not stay the
     best when something else is held), and with correlations of other signs. One more starts where the nearest search
     ended. It can only help.
+
+    Parameters
+    ----------
+    objective : function
+        Of the value held and a point: the deviance there, and its gradient by the point.
+    estimate : float
+        The quantity at the maximum, to which the first start belongs.
+    starts : list of array (parameter,)
+    lower : array (parameter,)
+        Bounds of the point.
+    zeros : array (parameter,) of bool
+        The entries that are SDs, where zero is a stationary point.
     """
 
     def __init__(
-        self, objective: Callable, estimate: float, starts: list[np.ndarray], lower: np.ndarray, zeros: np.ndarray
+        self,
+        objective: Callable[[float, np.ndarray], tuple[float, np.ndarray]],
+        estimate: float,
+        starts: list[np.ndarray],
+        lower: np.ndarray,
+        zeros: np.ndarray,
     ):
         self.objective, self.starts, self.lower, self.zeros = objective, starts, lower, zeros
-        self.points, self.found = {estimate: starts[0]}, {}
+        self.points: dict[float, np.ndarray] = {estimate: starts[0]}
+        self.found: dict[float, float] = {}
 
     def __call__(self, held: float) -> float:
         if held not in self.found:
@@ -221,10 +248,10 @@ def sd_profile(fit: Estimate, place: tuple[int, int] | None) -> Profile:
         # the first entry of the lower triangle is its SD (by the direction's length, relative to the residual's).
         number, column = place
         direction = np.linalg.inv(fit.scaling.effects_back[number])[column]
-        length = np.linalg.norm(direction)
+        length = float(np.linalg.norm(direction))
         turns[number] = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
     turned = [turn.T @ block for turn, block in zip(turns, fit.blocks, strict=True)]
-    roots = [np.linalg.qr(part.T, mode="r").T for part in turned]  # lower triangles of the same covariances
+    roots = [np.asarray(np.linalg.qr(part.T, mode="r")).T for part in turned]  # lower triangles of the same covariances
     roots = [root * np.where(np.diag(root) < 0, -1.0, 1.0) for root in roots]
     theta = template.vector(roots)
     held = -1 if place is None else next(n for n, spot in enumerate(template.places) if spot == (place[0], 0, 0))
@@ -235,15 +262,15 @@ def sd_profile(fit: Estimate, place: tuple[int, int] | None) -> Profile:
     zeros = template.diagonal[free]
     turns_of = _correlations(template, theta)
 
-    def evaluate(theta, log_sigma):
+    def evaluate(theta: np.ndarray, log_sigma: float) -> tuple[float, np.ndarray, float]:
         blocks = [turn @ block for turn, block in zip(turns, template.blocks(theta), strict=True)]
         found, slopes, by_sigma = likelihood.gradient(blocks, log_sigma)
         return found, template.vector([turn.T @ slope for turn, slope in zip(turns, slopes, strict=True)]), by_sigma
 
-    def residual_held(sd: float, point: np.ndarray):
+    def residual_held(sd: float, point: np.ndarray) -> tuple[float, np.ndarray]:
         return (np.inf, np.zeros(len(point))) if sd <= 0 else evaluate(point, np.log(sd))[:2]
 
-    def component_held(sd: float, point: np.ndarray):
+    def component_held(sd: float, point: np.ndarray) -> tuple[float, np.ndarray]:
         theta = np.empty(len(template))
         theta[free], theta[held] = point[:-1], sd / length * np.exp(-point[-1])
         found, slopes, by_sigma = evaluate(theta, point[-1])
@@ -277,22 +304,22 @@ def share_profile(fit: Estimate, place: tuple[int, int] | None) -> Profile:
     held = None if place is None else place[0]
     free = np.array([number for number in range(len(theta)) if number != held], dtype=int)
 
-    def evaluate(theta):
+    def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
         found, slopes, _ = likelihood.gradient([np.array([[value]]) for value in theta])
         return found, np.array([slope[0, 0] for slope in slopes])
 
-    def residual_held(share: float, point: np.ndarray):
+    def residual_held(share: float, point: np.ndarray) -> tuple[float, np.ndarray]:
         if not 0 < share < 1:
             return np.inf, np.zeros(len(point))
         # Only the direction of the point matters: the pull of its length to 1 costs nothing and keeps it in scale.
-        radius, length = np.sqrt(1 / share - 1), np.linalg.norm(point)
+        radius, length = np.sqrt(1 / share - 1), float(np.linalg.norm(point))
         if length < 1e-6:
             return np.inf, np.zeros(len(point))
         found, slopes = evaluate(radius * point / length)
         slopes = radius / length * (slopes - point * (point @ slopes) / length**2)
         return found + (length - 1) ** 2, slopes + 2 * (length - 1) * point / length
 
-    def component_held(share: float, point: np.ndarray):
+    def component_held(share: float, point: np.ndarray) -> tuple[float, np.ndarray]:
         if share >= 1:
             return np.inf, np.zeros(len(point))
         odds, whole = share / (1 - share), np.empty(len(theta))
@@ -301,11 +328,11 @@ def share_profile(fit: Estimate, place: tuple[int, int] | None) -> Profile:
         by_held = slopes[held] * odds * point / whole[held] if odds > 0 else 0.0
         return found, slopes[free] + by_held
 
-    shares = np.append(theta**2, 1) / (1 + theta @ theta)
+    estimates = np.append(theta**2, 1) / (1 + theta @ theta)
     if held is None:
         direction = theta.clip(min=1e-2 * max(theta.max(), 1e-2))
         starts = [direction.clip(min=least * direction.max()) for least in (1e-2, 0.5)]
         starts = [start / np.linalg.norm(start) for start in starts]
-        return Profile(residual_held, shares[-1], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))
+        return Profile(residual_held, estimates[-1], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))
     starts = [theta[free].clip(min=least) for least in (1e-2, 0.5)]
-    return Profile(component_held, shares[held], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))
+    return Profile(component_held, estimates[held], starts, np.zeros(len(free)), np.ones(len(free), dtype=bool))

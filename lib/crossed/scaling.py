@@ -14,6 +14,12 @@ from crossed.likelihood import Likelihood, Term
 class Scaling:
     """``given = standardised @ back`` for the columns of the fixed part and of each random term.
 
+    Of ``y ~ x + (1 | run)``, y of mean 5 and SD 2, x of mean 10 and SD 3: unit 2, centre 5, effects_back ``([[1]],)``
+    and::
+
+        back = [[1, 10],
+                [0,  3]]
+
     Attributes
     ----------
     unit, centre : float
@@ -31,6 +37,7 @@ class Scaling:
 
     @property
     def inverse(self) -> np.ndarray:
+        """Of ``back``, (p, p)."""
         return np.linalg.inv(self.back)
 
     def covariances(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
@@ -64,6 +71,7 @@ def standardise(design: Design, reml: bool) -> tuple[Scaling, Likelihood]:
 
 
 def _columns(values: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Standardised columns (row, k), their ``back`` (k, k), and whether an intercept takes the shift."""
     is_intercept = np.array(names) == "Intercept"
     back = np.eye(len(names))
     if names == ("Intercept",):

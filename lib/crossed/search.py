@@ -214,7 +214,7 @@ def _empty(block: np.ndarray) -> list[np.ndarray]:
 
 def triangle(block: np.ndarray) -> np.ndarray:
     """The lower triangle, its diagonal at least 0, of the same covariance as a factor (effect, any number)."""
-    root = np.linalg.qr(block.T, mode="r").T
+    root = np.asarray(np.linalg.qr(block.T, mode="r")).T
     root = root[:, : len(block)] * np.where(np.diag(root) < 0, -1.0, 1.0)
     return np.where(np.abs(root) < 1e-13 * np.abs(root).max(initial=0), 0.0, root)
 
@@ -340,8 +340,8 @@ def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
     moved = _off_zero(objective, theta)
     if objective(moved) < value - 2 * _same(value) - 1e-8:
         return False
-    factors = [np.linalg.svd(block)[:2] for block in objective.template.blocks(theta)]
-    factors = [left * np.where(sds < 1e-12, 0.0, sds) for left, sds in factors]  # columns: directions with variance
+    turns = [np.linalg.svd(block)[:2] for block in objective.template.blocks(theta)]
+    factors = [left * np.where(sds < 1e-12, 0.0, sds) for left, sds in turns]  # columns: directions with variance
     places = [
         (number, row, column)
         for number, factor in enumerate(factors)

@@ -25,7 +25,7 @@ def components(fit: Estimate) -> pd.DataFrame:
         group, term ("Intercept" or the predictor; missing for the residual), term2 (missing on variance rows), variance
         (or covariance), sd (or correlation; missing where an SD is 0). The residual is the last row.
     """
-    rows = []
+    rows: list[tuple] = []
     for effects, matrix in zip(fit.design.effects, fit.covariances, strict=True):
         group, sds = effects.grouping.name, np.sqrt(np.diag(matrix))
         rows += [(group, name, None, sd**2, sd) for name, sd in zip(effects.names, sds, strict=True)]
@@ -58,14 +58,14 @@ def shares(fit: Estimate) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "group": [*(group.name for group in groups), "Residual"],
-            "component": [*_names(fit), "interaction + residual" if crossed else "residual"],
+            "component": [*_term_names(fit), "interaction + residual" if crossed else "residual"],
             "share": variances / variances.sum(),
             "levels": pd.array([*map(len, groups), pd.NA], dtype="Int64"),
         }
     )
 
 
-def _names(fit: Estimate) -> list[str]:
+def _term_names(fit: Estimate) -> list[str]:
     """A name for each random term: its group, with the slopes where the group has several terms."""
     names = [effects.grouping.name for effects in fit.design.effects]
     return [

@@ -284,6 +284,51 @@ def test_refused(change, options, words):
         divided(change(replicated()), **options)
 
 
+# By group
+
+
+def in_layers():
+    layers = [crossing(4, 15, replicates=3, seed=seed, interaction=0.3) for seed in (5, 6)]
+    data = pd.concat(
+        [rows.assign(layer=7 - n, term="ab"[n], length=rows["sentence"] % 4) for n, rows in enumerate(layers)]
+    )
+    return data.sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("by", ["layer", ["term", "layer"]])
+def test_each_group_is_divided_as_if_it_were_alone(by):
+    """The frame of each group, with the columns of ``by`` first, and the same draws."""
+    data = in_layers()
+    names = [by] if isinstance(by, str) else by
+    for split, options in (
+        (shares, {"replicate": "checkpoint", "draws": 1000, "seed": 3}),
+        (divided, {"covariate": "length", "rows": "any", "draws": 1000}),
+    ):
+        found = split(data, by=by, **options)
+        assert list(found.columns[: len(names)]) == names
+        assert list(found["layer"].unique()) == list(data["layer"].unique())
+        for layer, rows in data.groupby("layer"):
+            alone = split(rows, **options)
+            pd.testing.assert_frame_equal(found[found["layer"] == layer][alone.columns].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "by", "message"),
+    [
+        (lambda d: d, [], "by=\\[\\] names no column"),
+        (lambda d: d, "depth", "no column 'depth'"),
+        (lambda d: d, ["layer", "layer"], "twice"),
+        (lambda d: d.rename(columns={"layer": "share"}), "share", r"columns \['share'\] of its own"),
+        (lambda d: d.assign(layer=d["layer"].where(d["layer"] == 6)), "layer", "missing values in"),
+        (lambda d: d.iloc[:0], "layer", "no rows"),
+        (lambda d: d[(d["layer"] == 7) | (d["run"] > 0) | (d["sentence"] > 0)], "layer", "is missing.*where layer=6"),
+    ],
+)
+def test_groups_that_are_none(change, by, message):
+    with pytest.raises(InputError, match=message):
+        shares(change(in_layers()), by=by, replicate="checkpoint", draws=1000)
+
+
 # Bad input
 
 

@@ -17,7 +17,7 @@ def random(text):
 
 def test_the_parts_of_a_formula():
     read = parse("chrf ~ tokens*C( checkpoint ) - 1 + (1|run)+(1 | sentence)")
-    assert (read.outcome.text, read.groups) == ("chrf", ("run", "sentence"))
+    assert (read.outcome.text, [term.group for term in read.random]) == ("chrf", ["run", "sentence"])
     assert terms("tokens*C( checkpoint ) - 1") == ["tokens", "C(checkpoint)", "tokens:C(checkpoint)"]
     assert parse("y ~ (1 | run)").fixed == ((),)
     assert parse("log(y) ~ 0 + x + (1 | run)").outcome.text == "log(y)"

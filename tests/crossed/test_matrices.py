@@ -5,8 +5,9 @@ import pytest
 
 from crossed.errors import InputError
 from crossed.expressions import expression
+from crossed.factors import Categories, Factor
 from crossed.formulas import parse
-from crossed.matrices import Categories, Factor, matrix
+from crossed.matrices import matrix
 
 # Columns of terms
 
