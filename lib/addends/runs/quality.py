@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from addends.decomposition.batches import Batch
+from addends.decomposition import Batch
 from addends.errors import InputError
 
 

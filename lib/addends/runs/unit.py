@@ -15,9 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from addends import tables
-from addends.decomposition.encoding import encode, translate
-from addends.decomposition.loading import load
-from addends.decomposition.measure import corpus_means, measure_batch
+from addends.decomposition import corpus_means, encode, load, measure_batch, translate
 from addends.errors import DataError, InputError
 from addends.runs import corpora, finished, lineage, records, training, vocabulary
 from addends.runs.batching import Pairs
