@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from addends.decomposition.exactness import cancellation
-from addends.decomposition.parts import Parts
+from addends.decomposition import Parts, cancellation
 
 
 def bound(

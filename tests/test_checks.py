@@ -58,16 +58,16 @@ def test_groups_have_a_name_and_columns_one_role():
 
 @pytest.mark.parametrize("value", [0, 1.5, True, "3", None])
 def test_what_is_no_count_is_refused(value):
-    checks.check_count(np.int64(1), "draws", "here")
-    checks.check_count(0, "draws", "here", least=0)
+    checks.check_count("draws", np.int64(1), "here")
+    checks.check_count("draws", 0, "here", least=0)
     with pytest.raises(InputError, match=r"here: draws=.* is not a whole number of 1 or more"):
-        checks.check_count(value, "draws", "here")
+        checks.check_count("draws", value, "here")
 
 
 def test_a_choice_is_one_of_those_allowed():
-    checks.check_choice("mean", "statistic", ("mean", "std"), "here")
+    checks.check_choice("statistic", "mean", ("mean", "std"), "here")
     with pytest.raises(InputError, match=r"here: statistic='median' is not one of \('mean', 'std'\)"):
-        checks.check_choice("median", "statistic", ("mean", "std"), "here")
+        checks.check_choice("statistic", "median", ("mean", "std"), "here")
 
 
 def test_a_module_that_is_not_installed_is_named_with_the_extra_that_brings_it():

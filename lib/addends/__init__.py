@@ -14,18 +14,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_WHERE = {
-    "load": "addends.decomposition.loading",
-    "encode": "addends.decomposition.encoding",
-    "translate": "addends.decomposition.encoding",
-    "Batch": "addends.decomposition.batches",
-    "architectures": "addends.decomposition.architectures",
-    "register": "addends.decomposition.architectures",
-    "decompose": "addends.decomposition.parts",
-    "indicators": "addends.decomposition.indicators",
-    "logit_shares": "addends.decomposition.logits",
-    "measure": "addends.decomposition.measure",
-}
+_DECOMPOSITION = (
+    "load",
+    "encode",
+    "translate",
+    "Batch",
+    "architectures",
+    "register",
+    "decompose",
+    "indicators",
+    "logit_shares",
+    "measure",
+)
 _MODULES = {"mixed": "crossed"}
 
 __all__ = [
@@ -47,8 +47,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(_MODULES[name])
-    if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+    if name in _DECOMPOSITION:
+        return getattr(import_module("addends.decomposition"), name)
     raise AttributeError(f"module 'addends' has no attribute {name!r}; it has {__all__}.")
 
 

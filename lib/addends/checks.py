@@ -5,7 +5,7 @@ The checks that :mod:`crossed` makes too are its own; they are offered here besi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 
-def check_choice(value: object, name: str, allowed: Sequence, where: str) -> None:
+def check_choice(name: str, value: object, allowed: Collection[object], where: str = "") -> None:
     """Refuse a value of the argument ``name`` that is none of ``allowed``."""
     if value not in allowed:
-        raise InputError(f"{where}: {name}={value!r} is not one of {tuple(allowed)}.")
+        raise InputError(f"{where}{': ' * bool(where)}{name}={value!r} is not one of {allowed}.")
 
 
-def check_count(value: object, name: str, where: str, least: int = 1) -> None:
+def check_count(name: str, value: object, where: str, least: int = 1) -> None:
     """Refuse a value of the argument ``name`` that is no whole number of ``least`` or more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{where}: {name}={value!r} is not a whole number of {least} or more.")

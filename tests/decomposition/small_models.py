@@ -6,7 +6,7 @@ import torch
 import transformers as tr
 
 import addends
-from addends.decomposition.architectures import architecture_of
+from addends.decomposition import architecture_of
 from addends.runs.training import seeded
 
 VOCABULARY, PAD, START = 40, 1, 2

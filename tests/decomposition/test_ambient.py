@@ -11,9 +11,15 @@ import transformers as tr
 from torch import nn
 
 import addends
-from addends.decomposition.cross_attention import cross_attention
-from addends.decomposition.logits import logit_shares
-from addends.decomposition.preflight import preflight
+from addends.decomposition import (
+    Architecture,
+    Attention,
+    FeedForward,
+    Stack,
+    cross_attention,
+    logit_shares,
+    preflight,
+)
 from addends.errors import AddendsError, InputError, ModelStateError, UnsupportedModelError
 from tests.conftest import SOURCES
 from tests.decomposition.small_models import NAMES, batch_for, make
@@ -287,11 +293,7 @@ def test_an_attention_that_calls_no_interface_is_refused_by_token_and_right_by_s
 
 
 @pytest.fixture
-def bloom(monkeypatch):
-    from addends.decomposition import architectures
-    from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack
-
-    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+def bloom(table):
     own, query = "self_attention", "self_attention.query_key_value"
     sublayers = (
         Attention("T", "own", own, query, "self_attention.dense", "input_layernorm", rows="heads"),

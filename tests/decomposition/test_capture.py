@@ -7,6 +7,7 @@ import torch
 
 import addends
 from addends.decomposition.capture import capture
+from addends.decomposition.record import AttentionSublayer
 from addends.errors import InputError, ModelStateError
 from tests.decomposition.small_models import NAMES, PAD, VOCABULARY, batch_for, make
 from tests.rounding import allowed
@@ -54,8 +55,8 @@ def test_attention_weights_are_recorded_and_sum_to_one(name):
     record = capture(model, batch, attention_weights=True)
     for layer in record.main.layers:
         for sublayer in layer:
-            if "module" not in sublayer.modules:
-                assert sublayer.weights is None
+            if not isinstance(sublayer, AttentionSublayer):
+                assert not hasattr(sublayer, "weights")
                 continue
             read = batch.input_ids if sublayer.place.reads == "encoder" else batch.mask
             assert sublayer.weights.shape == (3, 4, batch.mask.shape[1], read.shape[1])

@@ -11,9 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 import addends
-from addends.decomposition import inputs
-from addends.decomposition.architectures import architecture_of
-from addends.decomposition.labels import labels
+from addends.decomposition import architecture_of, labels
+from addends.decomposition import batch as batches
 from addends.errors import InputError, UnsupportedModelError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import PAD, VOCABULARY, make
@@ -249,7 +248,7 @@ def test_a_row_that_names_no_number_of_positions_of_this_configuration(monkeypat
     """As LED's and Whisper's configurations, which say it by other names."""
     model = make("gpt2")
     row = dataclasses.replace(architecture_of(model.config), positions="max_source_positions")
-    monkeypatch.setattr(inputs, "architecture_of", lambda _: row)
+    monkeypatch.setattr(batches, "architecture_of", lambda _: row)
     with pytest.raises(UnsupportedModelError, match="positions 'max_source_positions', which a GPT2Config lacks"):
         addends.encode(model, OneSided("right"), SOURCES)
 

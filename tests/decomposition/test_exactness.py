@@ -12,10 +12,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 import addends
-from addends.decomposition import architectures
-from addends.decomposition.architectures import Architecture, FeedForward, Stack
-from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, relative_gap
-from addends.decomposition.measure import measure_batch
+from addends.decomposition import (
+    Architecture,
+    FeedForward,
+    Stack,
+    architecture_of,
+    cancellation,
+    measure_batch,
+    relative_gap,
+)
+from addends.decomposition.exactness import BOUNDS, check_sum
 from addends.decomposition.parts import stream
 from addends.errors import InputError, UnsupportedModelError
 from addends.runs.training import seeded
@@ -187,8 +193,7 @@ def row(*sublayers, norm="pre"):
 
 
 @pytest.fixture
-def made_up(monkeypatch):
-    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
+def made_up(table):
     with seeded(0):
         model = MadeUpModel(MadeUpConfig()).eval()
         with torch.no_grad():
@@ -262,11 +267,10 @@ def test_a_float32_sum_a_little_worse_than_its_bound_is_warned_of_and_a_wrong_on
 
 @pytest.mark.parametrize("tokens", ["grouped", "each"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_row_with_the_wrong_value_map_of_an_attention_is_refused_by_token(monkeypatch, place, tokens):
+def test_a_row_with_the_wrong_value_map_of_an_attention_is_refused_by_token(table, place, tokens):
     """Of self-attention and of cross-attention alike: what was written is no proof of how it came about."""
     model = make("marian", torch.float64)
-    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
-    row = architectures.architecture_of(model.config)
+    row = architecture_of(model.config)
     sublayers = list(row.stack.sublayers)
     wrong = sublayers[place].value.replace("v_proj", "k_proj")
     sublayers[place] = replace(sublayers[place], value=wrong)

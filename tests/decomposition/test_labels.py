@@ -7,7 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
 import addends
-from addends.decomposition.labels import labels
+from addends.decomposition import labels
 from addends.errors import InputError
 from tests.conftest import MADE_UP, SOURCES, TARGETS
 from tests.decomposition.small_models import batch_for, make

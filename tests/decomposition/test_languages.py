@@ -9,8 +9,8 @@ import torch
 from transformers import M2M100Tokenizer, MBart50Tokenizer, MBartTokenizer, NllbTokenizer
 
 import addends
-from addends.decomposition.encoding import encode_or_translate
-from addends.decomposition.languages import language_ids, set_languages
+from addends.decomposition import encode_or_translate, set_languages
+from addends.decomposition.languages import language_ids
 from addends.errors import InputError, ModelStateError
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make

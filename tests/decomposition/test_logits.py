@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import addends
-from addends.decomposition.logits import logit_shares
+from addends.decomposition import logit_shares
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
 

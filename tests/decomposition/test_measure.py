@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 
 import numpy as np
@@ -11,11 +12,9 @@ import pytest
 import torch
 
 import addends
-from addends.decomposition import measure as module
-from addends.decomposition import parts
-from addends.decomposition.indicators import NAMES
-from addends.decomposition.measure import corpus_means, measure_batch
+from addends.decomposition import corpus_means, measure_batch, parts
 from addends.errors import AddendsError, InputError, UnsupportedModelError
+from addends.tables import INDICATORS
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
 
@@ -34,7 +33,7 @@ def measured(model, tokenizer):
 
 
 def test_rows_are_sentences_crossed_with_layers_and_terms(measured):
-    assert list(measured) == [*KEY, *NAMES, "tokens"]
+    assert list(measured) == [*KEY, *INDICATORS, "tokens"]
     expected = [
         (sentence, layer, by, term)
         for sentence in range(len(SOURCES))
@@ -50,9 +49,9 @@ def test_numbers_are_the_means_of_the_indicators_of_each_sentence(model, tokeniz
     for index, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
         batch = addends.encode(model, tokenizer, [source], [target])
         rows = addends.indicators(addends.decompose(model, batch, by=by))
-        expected = rows.groupby(["layer", "term"])[list(NAMES)].mean()
+        expected = rows.groupby(["layer", "term"])[list(INDICATORS)].mean()
         here = measured[(measured["sentence"] == index) & (measured["by"] == by)].set_index(["layer", "term"])
-        pd.testing.assert_frame_equal(here[list(NAMES)], expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+        pd.testing.assert_frame_equal(here[list(INDICATORS)], expected, rtol=1e-4, atol=1e-6, check_dtype=False)
         assert here["tokens"].unique().tolist() == [len(tokenizer(text_target=target)["input_ids"])]
 
 
@@ -94,7 +93,7 @@ def test_the_cosine_of_a_part_that_is_zero_is_missing(measured):
     assert zero.sum() == 6 * len(SOURCES)
     assert measured.loc[zero, "cosine"].isna().all()
     assert (measured.loc[zero, ["importance", "norm_ratio"]] == 0).all(axis=None)
-    assert np.isfinite(measured.loc[~zero, list(NAMES)]).all(axis=None)
+    assert np.isfinite(measured.loc[~zero, list(INDICATORS)]).all(axis=None)
 
 
 def measured_in_pieces(model, tokenizer, sources, targets, size, order):
@@ -116,7 +115,7 @@ def test_what_is_zero_is_zero_in_every_batch(name, zero, dtype, tokenizer):
         measured_in_pieces(model, tokenizer, SOURCES, targets, size, order)
         for size, order in ((4, [0, 1, 2, 3]), (1, [0, 1, 2, 3]), (1, [3, 1, 0, 2]), (2, [2, 0, 3, 1]))
     ]
-    exact = [*NAMES[:3]]
+    exact = [*INDICATORS[:3]]
     constant = frames[0].query("term == 'C' and layer > 0")
     assert constant["cosine"].isna().all() if zero else constant["cosine"].notna().all()
     for frame in frames[1:]:
@@ -167,8 +166,8 @@ def test_special_tokens_are_left_out_on_request(model, tokenizer, measured):
     batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
     rows = addends.indicators(addends.decompose(model, batch))
     last = batch.mask.sum(dim=1).numpy()[rows["sentence"]] - 1
-    expected = rows[rows["position"] < last].groupby(["sentence", "layer", "term"])[list(NAMES)].mean()
-    here = frame.query("by == 'sublayer'").set_index(["sentence", "layer", "term"])[list(NAMES)]
+    expected = rows[rows["position"] < last].groupby(["sentence", "layer", "term"])[list(INDICATORS)].mean()
+    here = frame.query("by == 'sublayer'").set_index(["sentence", "layer", "term"])[list(INDICATORS)]
     pd.testing.assert_frame_equal(here.loc[expected.index], expected, rtol=1e-4, atol=1e-6, check_dtype=False)
 
 
@@ -184,7 +183,7 @@ def test_a_translation_that_says_nothing_has_a_row_and_no_numbers(model, tokeniz
     frame = addends.measure(model, tokenizer, SOURCES, batch_size=batch_size, progress=False, special_tokens=False)
     silent = frame["tokens"] == 0
     assert 0 < frame.loc[silent, "sentence"].nunique() < len(SOURCES)
-    assert frame.loc[silent, list(NAMES)].isna().all(axis=None)
+    assert frame.loc[silent, list(INDICATORS)].isna().all(axis=None)
     assert frame.loc[~silent, "importance"].notna().all()
 
 
@@ -195,7 +194,7 @@ def test_without_targets_the_models_own_ids_are_measured(model, tokenizer):
         expected = measure_batch(model, batch).sort_values(["by", "layer", "term"])
         here = frame[frame["sentence"] == index]
         assert here["tokens"].unique().tolist() == [int(batch.mask.sum())]
-        np.testing.assert_allclose(here[list(NAMES)], expected[list(NAMES)], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(here[list(INDICATORS)], expected[list(INDICATORS)], rtol=1e-4, atol=1e-5)
 
 
 def test_one_method_may_be_named_by_itself(model, tokenizer, measured):
@@ -221,6 +220,7 @@ def test_no_vectors_are_kept(model, tokenizer, monkeypatch):
 
     monkeypatch.setattr(parts.Parts, "__init__", refuse)
     references, counts = [], []
+    module = sys.modules[measure_batch.__module__]
     real = module.of_vectors
 
     def watched(vectors, states):
@@ -323,14 +323,14 @@ class Letters:
 def test_the_texts_of_a_single_stack_are_measured(name, side):
     model, letters = make(name), Letters(side)
     frame = addends.measure(model, letters, SOURCES, batch_size=3, progress=False)
-    assert list(frame) == [*KEY, *NAMES, "tokens"]
+    assert list(frame) == [*KEY, *INDICATORS, "tokens"]
     assert frame.groupby("by")["term"].unique().map(sorted).to_dict() == {"sublayer": [*"CFIT"], "token": [*"CT"]}
     assert not frame.duplicated(KEY).any()
     for index, text in enumerate(SOURCES):
         alone = measure_batch(model, addends.encode(model, letters, [text])).sort_values(["by", "layer", "term"])
         here = frame[frame["sentence"] == index]
         assert here["tokens"].unique().tolist() == [min(len(text), 15)]
-        np.testing.assert_allclose(here[list(NAMES)], alone[list(NAMES)], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(here[list(INDICATORS)], alone[list(INDICATORS)], rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="one stack only"):
         addends.measure(model, letters, SOURCES, TARGETS, progress=False)
     with pytest.raises(InputError, match=r"texts\[1\] is ''"):

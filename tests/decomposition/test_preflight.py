@@ -12,18 +12,15 @@ import torch
 from transformers import BertConfig, ErnieConfig, ErnieModel
 
 import addends
-from addends.decomposition import architectures
-from addends.decomposition.architectures import architecture_of
-from addends.decomposition.encoding import encode_or_translate
-from addends.decomposition.exactness import BOUNDS, cancellation
-from addends.decomposition.preflight import preflight
+from addends.decomposition import architecture_of, cancellation, encode_or_translate, preflight
+from addends.decomposition.exactness import BOUNDS
 from addends.errors import InputError
 from addends.runs.training import seeded
+from addends.tables import METHODS
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
 from tests.rounding import allowed
 
-METHODS = ("sublayer", "token")
 FAMILIES = ("marian", "t5: gated", "mbart", "roberta", "gpt2", "llama: grouped queries", "gpt_neox")
 
 
@@ -139,7 +136,7 @@ def test_a_model_that_rounds_too_much_is_supported_but_not_in_its_own_type(token
 
 
 def test_a_large_copy_is_made_only_when_asked_for(tokenizer, monkeypatch):
-    monkeypatch.setattr("addends.decomposition.preflight.LARGEST_COPY", 1000)
+    monkeypatch.setattr(sys.modules[preflight.__module__], "LARGEST_COPY", 1000)
     model = fitting("bert", tokenizer)
     assert checked(model, tokenizer).loc["exact by sublayer, float64", "result"] == "not tried"
     asked = checked(model, tokenizer, float64=True)
@@ -183,15 +180,7 @@ def test_eager_attention_with_padding_on_the_left_is_supported(name, tokenizer):
 # --- what fails earlier ---
 
 
-@pytest.fixture
-def table_restored():
-    before = dict(architectures._TABLE)
-    yield
-    architectures._TABLE.clear()
-    architectures._TABLE.update(before)
-
-
-def test_a_family_without_a_row_and_then_with_the_row_of_the_book(tokenizer, table_restored):
+def test_a_family_without_a_row_and_then_with_the_row_of_the_book(tokenizer, table):
     with seeded(0):
         config = ErnieConfig(
             vocab_size=len(tokenizer),
@@ -213,7 +202,7 @@ def test_a_family_without_a_row_and_then_with_the_row_of_the_book(tokenizer, tab
     assert parts.error() <= allowed(parts, longest_sum=64)
 
 
-def test_a_row_with_a_wrong_path(tokenizer, table_restored):
+def test_a_row_with_a_wrong_path(tokenizer, table):
     row = architecture_of(BertConfig())
     addends.register(replace(row, stack=replace(row.stack, layers="encoder.blocks")), replace_existing=True)
     table = checked(fitting("bert", tokenizer), tokenizer)
@@ -258,11 +247,11 @@ def test_an_error_of_the_models_own_is_a_row_too(tokenizer):
 
 def test_it_imports_nothing_beyond_its_room():
     program = (
-        "import sys, addends.decomposition.preflight; "
+        "import sys, addends.decomposition; "
         "print({name.split('.')[1] for name in sys.modules if name.startswith('addends.')})"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert eval(answer.stdout) == {"decomposition", "errors"}
+    assert eval(answer.stdout) == {"decomposition", "errors", "checks", "tables", "schemas"}
 
 
 def test_the_batch_of_any_model(make_marian, tokenizer):

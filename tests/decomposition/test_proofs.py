@@ -12,18 +12,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 import addends
-from addends.decomposition import architectures
-from addends.decomposition.architectures import architecture_of
+from addends.decomposition import architecture_of
 from addends.errors import UnsupportedModelError
 from tests.decomposition.small_models import NAMES, batch_for, make, transformers_states
 
 BOTH = pytest.mark.parametrize("by", ["sublayer", "token"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-
-
-@pytest.fixture
-def table(monkeypatch):
-    monkeypatch.setattr(architectures, "_TABLE", dict(architectures._TABLE))
 
 
 # --- states ---

@@ -1,1 +1,55 @@
-"""From model and sentences to exact sums: architectures, capture, the two methods, the indicators."""
+"""The decomposition: from a model and sentences to exact sums of vectors, and what each of them contributes.
+
+On the way of the data: architecture and architectures (what is supported), loading, batch, encoding and translation,
+record and capture (one forward pass), linear (maps and norms), proofs, by_sublayer and by_token (the two methods),
+parts (`decompose`), indicators, attention_map, logits, labels, preflight, measure.
+
+This room imports the ground floor alone (tables, checks, errors). It needs torch and transformers. Pages and other
+rooms take its names from here.
+"""
+
+from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
+from addends.decomposition.architectures import architecture_of, architectures, register
+from addends.decomposition.attention_map import cross_attention
+from addends.decomposition.batch import Batch
+from addends.decomposition.encoding import encode
+from addends.decomposition.exactness import cancellation, relative_gap
+from addends.decomposition.indicators import indicators, state_by_input, with_places
+from addends.decomposition.labels import labels
+from addends.decomposition.languages import set_languages
+from addends.decomposition.loading import load
+from addends.decomposition.logits import logit_shares
+from addends.decomposition.measure import corpus_means, measure, measure_batch
+from addends.decomposition.parts import Parts, decompose
+from addends.decomposition.preflight import preflight
+from addends.decomposition.translation import encode_or_translate, translate
+
+__all__ = [
+    "Architecture",
+    "Attention",
+    "Batch",
+    "FeedForward",
+    "Parts",
+    "Stack",
+    "architecture_of",
+    "architectures",
+    "cancellation",
+    "corpus_means",
+    "cross_attention",
+    "decompose",
+    "encode",
+    "encode_or_translate",
+    "indicators",
+    "labels",
+    "load",
+    "logit_shares",
+    "measure",
+    "measure_batch",
+    "preflight",
+    "register",
+    "relative_gap",
+    "set_languages",
+    "state_by_input",
+    "translate",
+    "with_places",
+]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ _LOCK = threading.RLock()
 _CAPTURING, _TRACED = "transformers.utils.output_capturing", "_output_capturing_hooks_installed"
 
 
-def check_model(model) -> None:
+def check_model(model: object) -> None:
     """Raise unless ``model`` is a bare transformers model, in evaluation mode, outside of autocast.
 
     What is looked at: the class of the model, and, of every module, its class, its mode and whether it is compiled. A
@@ -132,12 +133,12 @@ def _traces(module: nn.Module) -> set[int]:
     )
 
 
-def configs_of(base: nn.Module) -> list:
+def configs_of(base: nn.Module) -> list[Any]:
     """The configurations of a model and of the modules in it, each once."""
     return list({id(module.config): module.config for module in base.modules() if hasattr(module, "config")}.values())
 
 
-def own_thread(hook):
+def own_thread(hook: Callable) -> Callable:
     """The hook, for calls of the thread that registers it; calls of other threads pass by."""
     owner = threading.get_ident()
     return lambda *given: hook(*given) if threading.get_ident() == owner else None

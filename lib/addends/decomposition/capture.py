@@ -1,78 +1,44 @@
 """One forward pass of the model's own code, recording what each sublayer of a stack read and wrote.
 
-Hooks read the model's own tensors; what a model in half precision wrote is kept in float32. Attention weights, where
-they are asked for, cost an attention computed in the open (`addends.decomposition.attention`), so that states then
-differ by rounding from the default implementation's. Hooks are removed, and the attention implementation is put back,
-even when an error passes through. What is recorded is proven in `addends.decomposition.proofs`.
+Hooks read the model's own tensors; what a model in half precision wrote is kept in float32. They are removed, and the
+attention implementation is put back, even when an error passes through. What is recorded is proven in
+`addends.decomposition.proofs`.
+
+Attention weights, where they are asked for, need an attention computed in the open. transformers looks attention up by
+name at each call. A name of our own gets the weights from any model (sdpa, flash), with its own masks, scaling,
+relative positions and grouped queries: in such a pass attention is computed by this module instead of the model's own
+implementation, and states differ from its by rounding. The model's configuration says its own name again as soon as
+the pass is over.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.hooks import RemovableHandle
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask
 
 from addends.decomposition.ambient import configs_of, own_thread, undisturbed
-from addends.decomposition.architectures import Architecture, Attention, FeedForward, Stack, architecture_of
-from addends.decomposition.attention import recorded_weights
-from addends.decomposition.batches import Batch
-from addends.decomposition.inputs import inputs_of
+from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batch import Batch, inputs_of
+from addends.decomposition.linear import HALF, Norm, widened
 from addends.decomposition.loading import check_finite
-from addends.decomposition.norms import Norm
-from addends.decomposition.weights import widened
+from addends.decomposition.record import AttentionSublayer, Capture, FeedForwardSublayer, StackRecord, Sublayer
 from addends.errors import ModelStateError, UnsupportedModelError
 
 
-@dataclass
-class Sublayer:
-    """What one sublayer did in this pass; tensors are of shape (sentence, position, dim) unless said otherwise.
-
-    ``written``: its output, biases included. ``mixed``: of an attention, what its output map read, the heads side by
-    side, of shape (sentence, position, head * inner). ``preactivation`` and ``gate``: of a feed-forward, what its first
-    map and its gate gave, of shape (sentence, position, inner). ``weights``: of an attention, of shape (sentence, head,
-    position, read position); recorded on request. ``called``: which of its modules the pass went through.
-    """
-
-    place: Attention | FeedForward
-    modules: dict[str, nn.Module]
-    norm: Norm
-    written: torch.Tensor = None
-    mixed: torch.Tensor | None = None
-    preactivation: torch.Tensor | None = None
-    gate: torch.Tensor | None = None
-    weights: torch.Tensor | None = None
-    called: set[str] = field(default_factory=set)
-
-
-@dataclass
-class StackRecord:
-    """A stack in this pass: what its first layer read, its layers' sublayers in order, and the states it gave.
-
-    ``states`` are transformers' own hidden_states: the first layer's input, then each layer's output, the last one
-    past the final norm where there is one.
-    """
-
-    stack: Stack
-    embedding_norm: Norm | None = None
-    final_norm: Norm | None = None
-    layers: list[list[Sublayer]] = field(default_factory=list)
-    states: list[torch.Tensor] = field(default_factory=list)
-
-
-@dataclass
-class Capture:
-    """A forward pass: the decomposed stack and, of an encoder-decoder, its encoder's record or states alone."""
-
-    row: Architecture
-    main: StackRecord
-    encoder: StackRecord | None = None
-    encoder_states: torch.Tensor | None = None
-
-
-def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True) -> Capture:
+def capture(
+    model: PreTrainedModel, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True
+) -> Capture:
     """Run the base model (never the output head) once and record it.
 
     Without ``inner``, what stands between a sublayer's two maps (``mixed``, ``preactivation``, ``gate``) is not kept.
@@ -86,7 +52,7 @@ def capture(model, batch: Batch, attention_weights: bool = False, encoder: bool 
         If a state comes out NaN or infinite (the first bad parameter is named), or the device cannot compute in the
         model's half precision.
     InputError
-        If model and batch do not fit: see `addends.decomposition.inputs`.
+        If model and batch do not fit: see `addends.decomposition.batch.inputs_of`.
     """
     row = architecture_of(model.config)
     base = model.base_model
@@ -122,7 +88,7 @@ def _finite(record: Capture, batch: Batch) -> bool:
 def _recorded(
     base: nn.Module,
     row: Architecture,
-    inputs: dict,
+    inputs: dict[str, Any],
     attention_weights: bool,
     encoder: bool,
     inner: bool,
@@ -130,20 +96,22 @@ def _recorded(
 ) -> Capture:
     """One pass with hooks; ``in_the_open`` computes attention as with ``attention_weights``, and keeps no weights."""
     with contextlib.ExitStack() as stack:
-        record = Capture(row, _hook_stack(stack, base, row.stack, inner))
+        hooks = _Hooks(stack, base, inner)
+        record = Capture(row, hooks.on_stack(row.stack))
         if encoder and row.encoder is not None:
-            record.encoder = _hook_stack(stack, base, row.encoder, inner)
-        kept = {}
-        if attention_weights:
-            kept = {sub.modules["module"]: sub for sub in sublayers_of(record) if "module" in sub.modules}
+            record.encoder = hooks.on_stack(row.encoder)
+        attentions = {sub.modules["module"]: sub for sub in record.sublayers if isinstance(sub, AttentionSublayer)}
+        kept = attentions if attention_weights else {}
         if attention_weights or in_the_open:
             stack.enter_context(recorded_weights(base, kept))
         output = run(stack, base, inputs)
-    record.encoder_states = widened(getattr(output, "encoder_last_hidden_state", None))
+    hooks.check_called()
+    states = getattr(output, "encoder_last_hidden_state", None)
+    record.encoder_states = None if states is None else widened(states)
     for each in (record.main, record.encoder):
         if each is not None:
             _finish(each)
-    silent = [type(module).__name__ for module, sub in kept.items() if sub.weights is None]
+    silent = [type(module).__name__ for module, sub in kept.items() if not hasattr(sub, "weights")]
     if silent:
         raise UnsupportedModelError(
             f"The attention {silent[0]} does not attend through transformers' attention interface, so that its weights "
@@ -153,7 +121,7 @@ def _recorded(
     return record
 
 
-def run(stack: contextlib.ExitStack, base: nn.Module, inputs: dict):
+def run(stack: contextlib.ExitStack, base: Any, inputs: dict[str, Any]) -> Any:
     """The base model's output; its head, where it has one (T5's class), gets no row to work on."""
     head = base.get_output_embeddings()
     if head is not None:
@@ -162,53 +130,128 @@ def run(stack: contextlib.ExitStack, base: nn.Module, inputs: dict):
     try:
         return base(**inputs)
     except RuntimeError as error:
-        if "not implemented for" not in str(error) or base.dtype not in (torch.float16, torch.bfloat16):
+        if "not implemented for" not in str(error) or base.dtype not in HALF:
             raise
         raise ModelStateError(
             f"The device {base.device} cannot run this model in {base.dtype} ({error}). Load it with dtype='float32'."
         ) from error
 
 
-def sublayers_of(record: Capture) -> list[Sublayer]:
-    """Every sublayer of the recorded stacks, the decomposed stack's first."""
-    stacks = [each for each in (record.main, record.encoder) if each is not None]
-    return [sublayer for each in stacks for layer in each.layers for sublayer in layer]
-
-
 def _finish(record: StackRecord) -> None:
     """Widen what was recorded, bring it back into sentences and positions, put the last state past the final norm."""
-    _check_called(record)
     if record.final_norm is not None:
         record.states[-1] = record.final_norm.gave
     record.states = [widened(state) for state in record.states]
     sentences = record.states[0].shape[:2]
-    recorded = [(norm, name) for norm in (record.embedding_norm, record.final_norm) for name in ("read", "gave")]
-    for sublayer in (sublayer for layer in record.layers for sublayer in layer):
-        recorded += [(sublayer, name) for name in ("written", "mixed", "preactivation", "gate", "weights")]
-        recorded += [(sublayer.norm, name) for name in ("read", "gave")]
-    for holder, name in recorded:
-        tensor = widened(getattr(holder, name, None))
-        if tensor is not None:  # two dimensions: OPT's (sentence * position, dim)
-            setattr(holder, name, tensor.unflatten(0, sentences) if tensor.ndim == 2 else tensor)
+    norms = [norm for norm in (record.embedding_norm, record.final_norm) if norm is not None]
+    for holder in (*norms, *record.sublayers, *(sublayer.norm for sublayer in record.sublayers)):
+        for name, tensor in list(vars(holder).items()):
+            if isinstance(tensor, torch.Tensor):  # two dimensions: OPT's (sentence * position, dim)
+                tensor = widened(tensor)
+                setattr(holder, name, tensor.unflatten(0, sentences) if tensor.ndim == 2 else tensor)
 
 
-def _check_called(record: StackRecord) -> None:
-    """Raise UnsupportedModelError unless every module that the row names was called, by naming the first."""
-    norms = {"embedding_norm": record.embedding_norm, "final_norm": record.final_norm}
-    silent = [f"{name}={getattr(record.stack, name)!r}" for name, norm in norms.items() if norm and norm.read is None]
-    for number, layer in enumerate(record.layers):
-        for sublayer in layer:
-            place = sublayer.place
-            wanted = ["output"] if isinstance(place, Attention) else ["second", "first"]
-            wanted += ["gate"] if "gate" in sublayer.modules else []
-            uncalled = [name for name in wanted if name not in sublayer.called]
-            uncalled += ["norm"] if sublayer.norm.read is None else []
-            silent += [f"{name}={getattr(place, name)!r} of layer {number}" for name in uncalled]
-    if silent:
-        raise UnsupportedModelError(
-            f"The row of the architectures table names {silent[0]}, which this model did not call: correct the path "
-            "(addends.register(row, replace_existing=True))."
+# --- hooks ---
+
+
+class _Hooks:
+    """The hooks of one pass, and the modules that the row names and the pass has not called yet."""
+
+    def __init__(self, stack: contextlib.ExitStack, base: nn.Module, inner: bool) -> None:
+        self.stack, self.base, self.inner = stack, base, inner
+        self.waiting: dict[object, str] = {}
+
+    def on_stack(self, place: Stack) -> StackRecord:
+        """Register the hooks of a stack and return the record that they fill."""
+        record = StackRecord(place)
+        for name in ("embedding_norm", "final_norm"):
+            path = getattr(place, name)
+            if path:
+                self.on_norm(self.base, path, f"{name}={path!r}", record, name)
+        layers: Any = _submodule(self.base, place.layers)  # a ModuleList
+        for number, layer in enumerate(layers):
+            record.layers.append([self.on_sublayer(layer, sublayer, number) for sublayer in place.sublayers])
+            _on_output(self.stack, layer, record.states.append)
+
+        def first_input(_module: nn.Module, inputs: tuple, keywords: dict) -> None:
+            record.states.append(inputs[0] if inputs else keywords["hidden_states"])
+
+        self.stack.enter_context(
+            removed(layers[0].register_forward_pre_hook(own_thread(first_input), with_kwargs=True))
         )
+        return record
+
+    def on_sublayer(self, layer: nn.Module, place: Attention | FeedForward, number: int) -> Sublayer:
+        attention = isinstance(place, Attention)
+        names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
+        modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
+        record: Sublayer
+        if isinstance(place, Attention):
+            record, gives = AttentionSublayer(place, modules), {"output": "written"}
+        else:
+            record = FeedForwardSublayer(place, modules)
+            gives = {"second": "written", "first": "preactivation", "gate": "gate"}
+        for name, attribute in gives.items():
+            if name in modules:
+                wanted = self.inner or attribute == "written"
+                self.on_map(modules[name], place, name, number, record, attribute if wanted else None)
+        if attention and self.inner:
+            hook = own_thread(lambda _module, inputs: setattr(record, "mixed", inputs[0]))
+            self.stack.enter_context(removed(modules["output"].register_forward_pre_hook(hook)))
+        self.on_norm(layer, place.norm, f"norm={place.norm!r} of layer {number}", record, "norm")
+        return record
+
+    def on_map(
+        self,
+        module: nn.Module,
+        place: Attention | FeedForward,
+        name: str,
+        number: int,
+        record: Sublayer,
+        attribute: str | None,
+    ) -> None:
+        path = getattr(place, name)
+        called = self.once(module, path, f"{name}={path!r} of layer {number}")
+
+        def sink(output: torch.Tensor) -> None:
+            called()
+            if attribute is not None:
+                setattr(record, attribute, output)
+
+        _on_output(self.stack, module, sink)
+
+    def on_norm(self, parent: nn.Module, path: str, what: str, record: StackRecord | Sublayer, attribute: str) -> None:
+        module = _submodule(parent, path)
+        called = self.once(module, path, what)
+
+        def hook(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            called()
+            setattr(record, attribute, Norm(module, inputs[0], output, output.dtype))
+
+        self.stack.enter_context(removed(module.register_forward_hook(own_thread(hook))))
+
+    def once(self, module: nn.Module, path: str, what: str) -> Callable[[], None]:
+        """Wait for a call of a module; what is returned says that it came, and refuses a second one."""
+        key = object()
+        self.waiting[key] = what
+
+        def called() -> None:
+            if self.waiting.pop(key, None) is None:  # what the module did at its first call would be lost
+                raise UnsupportedModelError(
+                    f"The module {path!r} ({type(module).__name__}) is called more than once in one pass, by pieces or "
+                    "by layers that share it, which is not supported. If the configuration has "
+                    "chunk_size_feed_forward, set it to 0."
+                )
+
+        return called
+
+    def check_called(self) -> None:
+        """Raise UnsupportedModelError unless every module that the row names was called, by naming the first."""
+        for what in self.waiting.values():
+            raise UnsupportedModelError(
+                f"The row of the architectures table names {what}, which this model did not call: correct the path "
+                "(addends.register(row, replace_existing=True))."
+            )
 
 
 def _submodule(parent: nn.Module, path: str) -> nn.Module:
@@ -221,85 +264,119 @@ def _submodule(parent: nn.Module, path: str) -> nn.Module:
         ) from error
 
 
-def _hook_stack(stack: contextlib.ExitStack, base: nn.Module, place: Stack, inner: bool) -> StackRecord:
-    """Register the hooks of a stack and return the record that they fill."""
-    record = StackRecord(place)
-    layers = _submodule(base, place.layers)
-    for layer in layers:
-        record.layers.append([_hook_sublayer(stack, layer, sublayer, inner) for sublayer in place.sublayers])
-        _on_output(stack, layer, record.states.append)
-    if place.embedding_norm:
-        record.embedding_norm = _hook_norm(stack, base, place.embedding_norm)
-    if place.final_norm:
-        record.final_norm = _hook_norm(stack, base, place.final_norm)
+def _on_output(stack: contextlib.ExitStack, module: nn.Module, sink: Callable[[torch.Tensor], object]) -> None:
+    """Pass a module's output on to ``sink``; some modules return it alone, some first in a tuple."""
 
-    def first_input(_module, inputs, keywords):
-        record.states.append(inputs[0] if inputs else keywords["hidden_states"])
-
-    stack.enter_context(removed(layers[0].register_forward_pre_hook(own_thread(first_input), with_kwargs=True)))
-    return record
-
-
-def _hook_sublayer(
-    stack: contextlib.ExitStack, layer: nn.Module, place: Attention | FeedForward, inner: bool
-) -> Sublayer:
-    attention = isinstance(place, Attention)
-    names = ("module", "value", "output") if attention else ("first", "activation", "second", "gate")
-    modules = {name: _submodule(layer, getattr(place, name)) for name in names if getattr(place, name)}
-    record = Sublayer(place, modules, _hook_norm(stack, layer, place.norm))
-
-    def keep(name: str, attribute: str, wanted: bool = True):
-        def sink(output):
-            _check_first(name in record.called, modules[name], getattr(place, name))
-            record.called.add(name)
-            if wanted:
-                setattr(record, attribute, output)
-
-        _on_output(stack, modules[name], sink)
-
-    keep("output" if attention else "second", "written")
-    if attention and inner:
-        hook = own_thread(lambda _module, inputs: setattr(record, "mixed", inputs[0]))
-        stack.enter_context(removed(modules["output"].register_forward_pre_hook(hook)))
-    if not attention:
-        keep("first", "preactivation", inner)
-    if "gate" in modules:
-        keep("gate", "gate", inner)
-    return record
-
-
-def _hook_norm(stack: contextlib.ExitStack, parent: nn.Module, path: str) -> Norm:
-    module = _submodule(parent, path)
-    record = Norm(module)
-
-    def hook(_module, inputs, output):
-        _check_first(record.read is not None, module, path)
-        record.read, record.gave, record.dtype = inputs[0], output, output.dtype
+    def hook(_module: nn.Module, _inputs: tuple, output: Any) -> None:
+        sink(output[0] if isinstance(output, tuple) else output)
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(hook))))
-    return record
-
-
-def _check_first(called: bool, module: nn.Module, path: str) -> None:
-    """Raise UnsupportedModelError at a module's second call in one pass: what it did in the first would be lost."""
-    if called:
-        raise UnsupportedModelError(
-            f"The module {path!r} ({type(module).__name__}) is called more than once in one pass, by pieces or by "
-            "layers that share it, which is not supported. If the configuration has chunk_size_feed_forward, set it to "
-            "0."
-        )
-
-
-def _on_output(stack: contextlib.ExitStack, module: nn.Module, sink) -> None:
-    """Pass a module's output on to ``sink``; some modules return it alone, some first in a tuple."""
-    hook = own_thread(lambda _module, _inputs, out: sink(out[0] if isinstance(out, tuple) else out))
-    stack.enter_context(removed(module.register_forward_hook(hook)))
 
 
 @contextlib.contextmanager
-def removed(handle) -> Iterator[None]:
+def removed(handle: RemovableHandle) -> Iterator[None]:
     """Remove a hook at the end of the block, whatever happens in it."""
     try:
         yield
     finally:
         handle.remove()
+
+
+# --- attention in the open ---
+
+_NAME = "addends_recorded"
+_ACTIVE: ContextVar[Mapping[nn.Module, AttentionSublayer] | None] = ContextVar("addends_active_capture", default=None)
+
+# Keywords of an attention call that change nothing here: masks carry causality, windows and packing already, and there
+# is no cache and no dropout in evaluation.
+_HARMLESS = {
+    "is_causal",
+    "sliding_window",
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "deterministic",
+    "output_attentions",
+    "output_hidden_states",
+}
+
+
+@contextlib.contextmanager
+def recorded_weights(base: nn.Module, records: Mapping[nn.Module, AttentionSublayer]) -> Iterator[None]:
+    """Within the block, each module of ``records`` writes its weights to its record's attribute ``weights``.
+
+    ``records`` maps attention modules to records; other modules attend by torch's own kernel. Weights are of shape
+    (sentence, head, position, read position). A pass that another thread makes in the meantime attends as transformers
+    does with sdpa.
+
+    Raises
+    ------
+    UnsupportedModelError
+        By a pass within the block, if an attention is called with a keyword that would change its weights and is not
+        known (sinks, say): the message names it.
+    """
+    before = [(config, config._attn_implementation) for config in configs_of(base)]
+    token = _ACTIVE.set(records)
+    try:
+        for config, _ in before:
+            config._attn_implementation = _NAME
+        yield
+    finally:
+        _ACTIVE.reset(token)
+        for config, name in before:
+            config._attn_implementation = name
+
+
+def _attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    position_bias: torch.Tensor | None = None,
+    softcap: float | None = None,
+    **keywords: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """softmax(cap(q k' * scaling + bias) + mask) v, recording the softmax. q, k, v: (sentence, head, position, dim).
+
+    cap(x) = softcap * tanh(x / softcap), where there is a ``softcap``.
+    """
+    records = _ACTIVE.get()
+    if records is None:  # another thread's pass
+        given = {"scaling": scaling, "dropout": dropout, "position_bias": position_bias, "softcap": softcap, **keywords}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+    unknown = [name for name, given in keywords.items() if given is not None and name not in _HARMLESS]
+    if unknown:
+        raise UnsupportedModelError(
+            f"The attention {type(module).__name__} is called with {unknown[0]!r}, which changes its weights in a way "
+            "that addends does not know: by token it is not supported. decompose(..., by='sublayer') needs no weights."
+        )
+    groups = query.shape[1] // key.shape[1]  # grouped queries: several heads read the same keys and values
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    record = records.get(module)
+    if record is None and softcap is None:  # weights that nobody reads (an encoder's): the faster kernel
+        bias = attention_mask
+        if position_bias is not None:
+            bias = position_bias if bias is None else position_bias + bias
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
+        return mixed.transpose(1, 2).contiguous(), None  # (sentence, position, head, dim)
+    # Half precision is widened: neither long products nor masked scores, the lowest numbers there are, may overflow.
+    scores = (widened(query) @ widened(key).transpose(2, 3)).mul_(scaling)  # (sentence, head, position, read position)
+    if position_bias is not None:
+        scores.add_(widened(position_bias))
+    if softcap is not None:
+        scores = (scores / softcap).tanh_().mul_(softcap)
+    if attention_mask is not None:
+        scores.add_(widened(attention_mask))
+    weights = scores.softmax(dim=-1).to(value.dtype)
+    if record is not None:
+        record.weights = weights
+    return (weights @ value).transpose(1, 2).contiguous(), weights  # (sentence, position, head, dim)
+
+
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, eager_mask)

@@ -1,30 +1,25 @@
-"""From sentences to batches: tokenizing for what the model reads, and translating.
-
-Nothing is cut in silence, and what a model generated stays the ids that it generated.
-"""
+"""From sentences to batches: tokenizing for what the model reads. Nothing is cut in silence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends.decomposition.architectures import architecture_of
-from addends.decomposition.batches import Batch
-from addends.decomposition.generation import check_names, end_symbols, generation_options
-from addends.decomposition.inputs import positions
-from addends.decomposition.labels import special_ids
-from addends.decomposition.languages import beginning, check_languages, check_written, decoder_start
+from addends.decomposition.batch import Batch, positions
+from addends.decomposition.languages import check_languages, check_written, decoder_start, language_ids
 from addends.decomposition.loading import check_vocabulary
 from addends.errors import InputError
 
-_ONE_STACK = "A {} has one stack only: give its texts alone; targets and legacy=True are for encoder-decoders."
-
 
 def encode(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[str],
     targets: Sequence[str] | None = None,
     *,
@@ -68,31 +63,23 @@ def encode(
     ModelStateError
         If the model's configuration does not say what its decoder reads first.
     """
-    kind = architecture_of(model.config).kind
-    sources = _texts("sources" if kind == "encoder-decoder" else "texts", sources)
-    check_vocabulary(model, tokenizer)
-    if kind != "encoder-decoder":
-        if targets is not None or legacy:
-            raise InputError(_ONE_STACK.format(model.config.model_type))
+    sources, targets = checked(model, tokenizer, sources, targets, legacy)
+    if architecture_of(model.config).kind != "encoder-decoder":
         batch = _encode_texts(model, tokenizer, sources, truncation)
-        return batch if special_tokens else _without_special(batch, tokenizer)
+        return batch if special_tokens else without_special(batch, tokenizer)
     if targets is None:
         raise InputError(
             f"A {model.config.model_type} is an encoder-decoder: give targets, encode(model, tokenizer, sources, "
             "targets), or let it translate, translate(model, tokenizer, sources)."
         )
-    targets = _texts("targets", targets)
-    if len(sources) != len(targets):
-        raise InputError(_unequal(sources, targets))
-    check_languages(tokenizer, sources, None if legacy else targets)
     start = None if legacy else decoder_start(model)
-    source_ids, cut_sources = _tokenized(model, tokenizer, "sources", sources, truncation)
-    target_ids, cut_targets = _tokenized(model, tokenizer, "targets", targets, truncation, as_sources=legacy)
+    source_ids, cut_sources = tokenized(model, tokenizer, "sources", sources, truncation)
+    target_ids, cut_targets = tokenized(model, tokenizer, "targets", targets, truncation, as_sources=legacy)
     if not legacy:
         check_written(tokenizer, start, target_ids)
     pad = model.config.pad_token_id
-    input_ids, attention_mask = _pad(source_ids, pad)
-    labels, label_mask = _pad(target_ids, pad)
+    input_ids, attention_mask = padded(source_ids, pad)
+    labels, label_mask = padded(target_ids, pad)
     if legacy:
         decoder_input_ids, decoder_mask = labels, labels != pad
     else:
@@ -106,15 +93,17 @@ def encode(
         texts=tuple(targets),
         truncated=cut_sources + cut_targets,
     ).to(model.device)
-    return batch if special_tokens else _without_special(batch, tokenizer)
+    return batch if special_tokens else without_special(batch, tokenizer)
 
 
-def _encode_texts(model, tokenizer, texts: list[str], truncation: bool) -> Batch:
+def _encode_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], truncation: bool
+) -> Batch:
     """The batch of a single stack. Positions count real tokens, so that padding on the left does not move them."""
-    ids, truncated = _tokenized(model, tokenizer, "texts", texts, truncation)
+    ids, truncated = tokenized(model, tokenizer, "texts", texts, truncation)
     # A tokenizer without a pad symbol (GPT-2's, Llama's) may fill with any id: the mask hides it.
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    input_ids, mask = _pad(ids, pad, left=tokenizer.padding_side == "left")
+    input_ids, mask = padded(ids, pad, left=tokenizer.padding_side == "left")
     position_ids = None
     if not mask[:, 0].all():
         position_ids = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + architecture_of(model.config).first_position
@@ -127,149 +116,51 @@ def _encode_texts(model, tokenizer, texts: list[str], truncation: bool) -> Batch
     ).to(model.device)
 
 
-def translate(
-    model,
-    tokenizer,
+def checked(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[str],
-    *,
-    truncation: bool = False,
-    special_tokens: bool = True,
-    **generate_kwargs,
-) -> Batch:
-    """Translate the sources with an encoder-decoder and return the `Batch` whose targets are the ids generated.
-
-    The ids are taken as the model made them, never decoded and tokenized again; ``.texts`` holds the translations.
-    The decoder begins as `encode` makes it begin: see `addends.decomposition.languages`. Greedy search
-    (``num_beams=1, do_sample=False``) unless ``generate_kwargs`` say otherwise; what they leave open is as in
-    ``model.generation_config``. A translation that reaches ``max_new_tokens`` or ``max_length`` without an end symbol
-    ends there; where neither is given, it may take as many tokens as the decoder has positions (512 where these are
-    relative).
-
-    Parameters
-    ----------
-    truncation, special_tokens : bool
-        As in `encode`.
-    **generate_kwargs
-        Options of transformers' ``generate``, and what `set_languages` returns. Without the latter a multilingual
-        model writes its tokenizer's target language, else the one that its configuration forces.
-
-    Raises
-    ------
-    InputError
-        If ``sources`` is empty, a sentence is blank or longer than the model's positions, a multilingual model is told
-        no target language, or an option is not allowed: one translation a source is made, and no longer than the
-        model's positions.
-    ModelStateError
-        If the model's configurations do not say, or say differently, what its decoder reads first.
-    """
-    sources = _texts("sources", sources)
-    options = _options(model, tokenizer, sources, generate_kwargs)
-    source_ids, truncated = _tokenized(model, tokenizer, "sources", sources, truncation)
-    input_ids, attention_mask = _pad(source_ids, model.config.pad_token_id)
-    try:
-        with torch.no_grad():
-            generated = model.generate(
-                input_ids=input_ids.to(model.device), attention_mask=attention_mask.long().to(model.device), **options
-            )
-        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
-        raise InputError(f"generate refused the options {generate_kwargs}: {error}") from error
-    labels = generated[:, 1:]  # (sentence, 1 + position) -> (sentence, position): without the start symbol
-    ends = torch.isin(labels, labels.new_tensor(end_symbols(model, generate_kwargs))).long()
-    decoder_mask = ends.cumsum(dim=1) - ends == 0  # up to and with the first end symbol
-    batch = Batch(
-        input_ids=input_ids,
-        attention_mask=attention_mask.long(),
-        decoder_input_ids=generated[:, :-1],
-        decoder_mask=decoder_mask,
-        labels=labels,
-        texts=tuple(texts),
-        truncated=truncated,
-    ).to(model.device)
-    return batch if special_tokens else _without_special(batch, tokenizer)
-
-
-def encode_or_translate(
-    model,
-    tokenizer,
-    sources: Sequence[str],
-    targets: Sequence[str] | None = None,
-    *,
-    special_tokens: bool = True,
-    **generate_kwargs,
-) -> Batch:
-    """`encode` what is given, whatever the kind of model; `translate` where an encoder-decoder is given no targets.
-
-    ``generate_kwargs`` are for `translate`; where nothing is translated they are not needed, and only their names are
-    read.
-
-    Raises
-    ------
-    InputError
-        As `encode` and `translate` do.
-    """
-    check_names(generate_kwargs)
-    if targets is None and architecture_of(model.config).kind == "encoder-decoder":
-        return translate(model, tokenizer, sources, special_tokens=special_tokens, **generate_kwargs)
-    return encode(model, tokenizer, sources, targets, special_tokens=special_tokens)
-
-
-def check_sentences(
-    model, tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None, **generate_kwargs
-) -> None:
-    """Raise InputError where `encode` (of an encoder-decoder without targets, `translate`) would, running no model.
-
-    For whoever sorts sentences and encodes them batch by batch: the index in the message is that in the whole list.
-    """
-    check_names(generate_kwargs)
+    targets: Sequence[str] | None,
+    legacy: bool = False,
+) -> tuple[list[str], list[str] | None]:
+    """Both sides as lists, if they can be encoded for this model at all."""
     pair = architecture_of(model.config).kind == "encoder-decoder"
-    side = "sources" if pair else "texts"
-    sources = _texts(side, sources)
+    sources = texts_of("sources" if pair else "texts", sources)
     check_vocabulary(model, tokenizer)
-    if targets is not None and not pair:
-        raise InputError(_ONE_STACK.format(model.config.model_type))
-    if targets is not None:
-        targets = _texts("targets", targets)
-        if len(sources) != len(targets):
-            raise InputError(_unequal(sources, targets))
-    elif pair:
-        _options(model, tokenizer, sources, generate_kwargs)
-    if pair:
-        check_languages(tokenizer, sources, targets)
-    _tokenized(model, tokenizer, side, sources)
-    if targets is not None:
-        target_ids, _ = _tokenized(model, tokenizer, "targets", targets)
-        check_written(tokenizer, decoder_start(model), target_ids)
-
-
-def _options(model, tokenizer, sources: list[str], generate_kwargs: dict) -> dict:
-    """What `generate` is called with for these sources."""
-    if architecture_of(model.config).kind != "encoder-decoder":
-        raise InputError(f"A {model.config.model_type} does not translate. Give its texts to encode.")
-    if not hasattr(model, "generate"):
+    if not pair and (targets is not None or legacy):
         raise InputError(
-            f"A {type(model).__name__} has no output head, and does not translate. Load the model with addends.load, "
-            "or give targets."
+            f"A {model.config.model_type} has one stack only: give its texts alone; targets and legacy=True are for "
+            "encoder-decoders."
         )
-    options = generation_options(model, generate_kwargs)
-    check_vocabulary(model, tokenizer)
-    check_languages(tokenizer, sources)
-    return {**options, **beginning(model, tokenizer, generate_kwargs)}
+    if targets is None:
+        return sources, None
+    targets = texts_of("targets", targets)
+    if len(sources) != len(targets):
+        raise InputError(
+            f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
+        )
+    check_languages(tokenizer, sources, None if legacy else targets)
+    return sources, targets
 
 
-def _without_special(batch: Batch, tokenizer) -> Batch:
+def without_special(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The batch with a mask that leaves out the rows of special tokens."""
     read = batch.input_ids if batch.decoder_input_ids is None else batch.decoder_input_ids
     rows = read if batch.labels is None else batch.labels
-    special = torch.isin(rows, rows.new_tensor(sorted(special_ids(tokenizer))))
+    special = torch.isin(rows, rows.new_tensor(sorted(_special_ids(tokenizer))))
     return replace(batch, decoder_mask=batch.mask & ~special)
 
 
-def _unequal(sources: Sequence[str], targets: Sequence[str]) -> str:
-    return f"{len(sources)} sources and {len(targets)} targets: give one target a source, in the same order."
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that stand for no piece of a text: ends and beginnings, padding, languages; not that of unknown words."""
+    special = set(tokenizer.all_special_ids) | set(language_ids(tokenizer).values())
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return special if unknown in others else special - {unknown}
 
 
-def _texts(name: str, texts: Sequence[str]) -> list[str]:
+def texts_of(name: str, texts: Sequence[str]) -> list[str]:
+    """The texts as a list; InputError, with the side ``name`` and the index, where one of them cannot be encoded."""
     if isinstance(texts, str):
         raise InputError(f"{name} is one string. Give a list of sentences, [{texts[:30]!r}] for a single one.")
     texts = list(texts)
@@ -288,18 +179,23 @@ def _texts(name: str, texts: Sequence[str]) -> list[str]:
     return texts
 
 
-def _tokenized(
-    model, tokenizer, name: str, texts: list[str], truncation: bool = False, as_sources: bool = False
+def tokenized(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    texts: list[str],
+    truncation: bool = False,
+    as_sources: bool = False,
 ) -> tuple[list[list[int]], tuple[tuple[str, int], ...]]:
     """The ids of one side, targets by the target's rules unless ``as_sources``; and which ones were cut."""
 
-    def read(given: list[str], **options) -> list[list[int]]:
+    def read(given: list[str], **options: Any) -> list[list[int]]:
         as_targets = name == "targets" and not as_sources
         return (tokenizer(text_target=given, **options) if as_targets else tokenizer(given, **options))["input_ids"]
 
     limit = positions(model)
     # Cut by the tokenizer, which knows which symbols it puts around a text; the second call leaves no limit behind.
-    cut = read(texts, truncation=True, max_length=limit) if truncation and limit else None
+    cut = read(texts, truncation=True, max_length=limit) if truncation and limit else []
     ids, symbols = read(texts), read([""])[0]
     for index, row in enumerate(ids):
         if row == symbols:  # a text of characters without a width, say, of which those around it are left
@@ -313,12 +209,13 @@ def _tokenized(
     return [cut[index] if index in long else row for index, row in enumerate(ids)], tuple((name, each) for each in long)
 
 
-def _pad(ids: list[list[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(ids: list[list[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of different lengths as one tensor, and where they stand in it; both of shape (sentence, position)."""
     side = "left" if left else "right"
     rows, ones = [torch.tensor(row) for row in ids], [torch.ones(len(row), dtype=torch.bool) for row in ids]
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad, padding_side=side)
-    mask = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_value=False, padding_side=side)
-    return padded, mask  # both (sentence, position)
+    filled = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side=side)
+    mask = pad_sequence(ones, batch_first=True, padding_value=False, padding_side=side)
+    return filled, mask
 
 
 def _shift_right(start: int | None, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+from transformers import PreTrainedModel
 
 from addends.errors import InputError, UnsupportedModelError
 
@@ -43,7 +44,9 @@ def cancellation(vectors: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(vectors, dim=-1).sum(dim=-3) / torch.linalg.vector_norm(state, dim=-1)
 
 
-def check_sum(vectors: torch.Tensor, state: torch.Tensor, mask: torch.Tensor, layer: int, model) -> None:
+def check_sum(
+    vectors: torch.Tensor, state: torch.Tensor, mask: torch.Tensor, layer: int, model: PreTrainedModel
+) -> None:
     """Raise UnsupportedModelError unless a layer's parts sum to its states, at every real token, within the bound.
 
     In float32 a gap of up to 100 times the bound gives a warning instead.

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends.decomposition.architectures import architecture_of
-from addends.decomposition.batches import Batch
-from addends.decomposition.languages import language_ids
-from addends.errors import InputError
+from addends.decomposition.batch import Batch
 
 ROWS = {
     "encoder-decoder": "the token this state predicts",
@@ -35,6 +34,12 @@ class Labels:
         One a token that the model reads from outside: the source's, or a single stack's own.
     row, column : str
         What a state's label and an input's label say, as the label of an axis.
+
+    Examples
+    --------
+    >>> names = labels(model, tokenizer, batch)  # doctest: +SKIP
+    >>> names.inputs, names.states, names.row  # doctest: +SKIP
+    (('Il', 'pleut', '.', '</s>'), ('It', 'is', 'raining', '.', '</s>'), 'the token this state predicts')
     """
 
     states: tuple[str, ...]
@@ -43,7 +48,7 @@ class Labels:
     column: str
 
 
-def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
+def labels(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch, sentence: int = 0) -> Labels:
     """The labels of a sentence of a batch; padding has none, nor have states that the batch's mask leaves out.
 
     Raises
@@ -51,8 +56,7 @@ def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
     InputError
         If the batch has no such sentence.
     """
-    if not 0 <= sentence < len(batch):
-        raise InputError(f"sentence={sentence}: the batch has sentences 0 to {len(batch) - 1}.")
+    batch.check_sentence(sentence)
     kind = architecture_of(model.config).kind
     inputs = batch.input_ids[sentence][batch.attention_mask[sentence].bool()]
     written = batch.decoder_input_ids if batch.labels is None else batch.labels
@@ -60,15 +64,7 @@ def labels(model, tokenizer, batch: Batch, sentence: int = 0) -> Labels:
     return Labels(_words(tokenizer, states), _words(tokenizer, inputs), ROWS[kind], COLUMNS[kind])
 
 
-def special_ids(tokenizer) -> set[int]:
-    """The ids that stand for no piece of a text: ends and beginnings, padding, languages; not that of unknown words."""
-    special = set(tokenizer.all_special_ids) | set(language_ids(tokenizer).values())
-    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")]
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return special if unknown in others else special - {unknown}
-
-
-def _words(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
+def _words(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> tuple[str, ...]:
     """Tokens as a reader can read them: without the mark of a word's beginning, bytes as the letters they spell.
 
     A token that is a blank alone is "▁"; of one that ends inside a character, that character is "\ufffd".
@@ -78,7 +74,7 @@ def _words(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
     return tuple(token if token in special else _readable(tokenizer, token) for token in tokens)
 
 
-def _readable(tokenizer, token: str) -> str:
+def _readable(tokenizer: PreTrainedTokenizerBase, token: str) -> str:
     text = token.replace("▁", "")  # SentencePiece's mark
     if not text.isascii():  # GPT-2's kind spells each byte, the blank too, in a letter of its own
         text = tokenizer.convert_tokens_to_string([text])

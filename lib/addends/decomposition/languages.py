@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
-from transformers import PLBartTokenizer
+from transformers import PLBartTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from addends.decomposition.inputs import embeddings
 from addends.errors import InputError, ModelStateError
 
 # Families that are trained with the last token of a target (its language, or its end) as what the decoder reads first.
 _BEGIN_WITH_LAST = ("mbart", "plbart")
 
 
-def set_languages(tokenizer, source: str | None = None, target: str | None = None) -> dict[str, int]:
+def set_languages(
+    tokenizer: PreTrainedTokenizerBase, source: str | None = None, target: str | None = None
+) -> dict[str, int]:
     """Set a multilingual tokenizer's languages; return the options with which `translate` writes the target's.
 
     Parameters
@@ -51,7 +53,7 @@ def set_languages(tokenizer, source: str | None = None, target: str | None = Non
     return {"forced_bos_token_id": ids["tgt_lang"]} if "tgt_lang" in ids else {}
 
 
-def _token_id(tokenizer, side: str, language: str) -> int:
+def _token_id(tokenizer: PreTrainedTokenizerBase, side: str, language: str) -> int:
     """The id of a language's token."""
     ids = language_ids(tokenizer)
     if not ids:
@@ -71,22 +73,28 @@ def _token_id(tokenizer, side: str, language: str) -> int:
     return ids[language]
 
 
-def language_ids(tokenizer) -> dict[str, int]:
+def language_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """The token of each language that a tokenizer can be told, by the language's name; empty where it has none."""
     if not hasattr(tokenizer, "tgt_lang"):
         return {}
     if hasattr(tokenizer, "lang_code_to_token"):  # M2M100 writes the token of "fr" as "__fr__"
-        tokens = tokenizer.lang_code_to_token
-        return dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens.values())), strict=True))
+        return {name: _id_of(tokenizer, token) for name, token in tokenizer.lang_code_to_token.items()}
     if hasattr(tokenizer, "lang_code_to_id"):  # PLBart takes "java" and "__java__" alike
         codes = tokenizer.lang_code_to_id
         return {name: number for code, number in codes.items() for name in (code, code.strip("_"))}
     # Elsewhere a language is its own token, among the special ones.
-    tokens = [token for token in tokenizer.all_special_tokens if not token.startswith("<")]
-    return dict(zip(tokens, tokenizer.convert_tokens_to_ids(tokens), strict=True))
+    tokens = (token for token in tokenizer.all_special_tokens if not token.startswith("<"))
+    return {token: _id_of(tokenizer, token) for token in tokens}
 
 
-def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | None = None) -> None:
+def _id_of(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    number: Any = tokenizer.convert_tokens_to_ids(token)  # one, for one token
+    return number
+
+
+def check_languages(
+    tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], targets: Sequence[str] | None = None
+) -> None:
     """Raise InputError where sentences would be read as another language's, or as none's, without a word.
 
     A multilingual tokenizer needs its source language, and, for targets that are given, its target language (mBART's
@@ -96,12 +104,12 @@ def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | 
     if language_ids(tokenizer) and tokenizer.src_lang is None and not isinstance(tokenizer, PLBartTokenizer):
         raise InputError(
             f"The {name} has no source language: name it, set_languages(tokenizer, source=...) in "
-            "addends.decomposition.languages."
+            "addends.decomposition."
         )
-    if targets is not None and _needs_target(tokenizer):
+    if targets is not None and needs_target(tokenizer):
         raise InputError(
             f"The {name} has no target language, and would write the targets as another one's: name it, "
-            "set_languages(tokenizer, target=...) in addends.decomposition.languages."
+            "set_languages(tokenizer, target=...) in addends.decomposition."
         )
     codes = getattr(tokenizer, "supported_language_codes", None)
     if codes is None:
@@ -121,7 +129,7 @@ def check_languages(tokenizer, sources: Sequence[str], targets: Sequence[str] | 
                 )
 
 
-def _needs_target(tokenizer) -> bool:
+def needs_target(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a target language is to be chosen and none is: what is then written as a target's is the source's.
 
     No target is tokenized to find out: the tokenizers of mBART and NLLB would take the source's language for good.
@@ -130,13 +138,13 @@ def _needs_target(tokenizer) -> bool:
     return bool(language_ids(tokenizer)) and tokenizer.tgt_lang is None and not optional
 
 
-def decoder_start(model) -> int | None:
+def decoder_start(model: PreTrainedModel) -> int | None:
     """The id that the decoder reads first, of every target; None where it is the last token of each target."""
     if model.config.model_type in _BEGIN_WITH_LAST:
         return None
     start = getattr(model.config, "decoder_start_token_id", None)  # T5's configuration may lack it
     if start is None:
-        start = _generation_setting(model, "decoder_start_token_id")
+        start = generation_setting(model, "decoder_start_token_id")
     if start is None:
         raise ModelStateError(
             f"The configuration of this {model.config.model_type} model names no decoder_start_token_id, the id that "
@@ -145,7 +153,7 @@ def decoder_start(model) -> int | None:
     return start
 
 
-def check_written(tokenizer, start: int | None, labels: Sequence[Sequence[int]]) -> None:
+def check_written(tokenizer: PreTrainedTokenizerBase, start: int | None, labels: Sequence[Sequence[int]]) -> None:
     """Raise InputError if a decoder would have to write a target's words before it has read the target's language."""
     ids = set(language_ids(tokenizer).values())
     if start is not None and start not in ids and any(row[-1] in ids and row[0] not in ids for row in labels):
@@ -155,58 +163,5 @@ def check_written(tokenizer, start: int | None, labels: Sequence[Sequence[int]])
         )
 
 
-def beginning(model, tokenizer, options: dict) -> dict[str, int | None]:
-    """What `generate` is told of the decoder's first tokens, so that a translation begins as a target does.
-
-    The language is that of ``options`` (forced_bos_token_id, or decoder_start_token_id), else the tokenizer's target
-    language, else the one that the model's configuration forces.
-
-    Raises
-    ------
-    InputError
-        If a multilingual model is told no target language, or an id is none that the decoder embeds.
-    ModelStateError
-        If config and generation_config begin differently, or neither says how.
-    """
-    start, first = (options.get(name) for name in ("decoder_start_token_id", "forced_bos_token_id"))
-    size = embeddings(model)[1]
-    for name, value in (("decoder_start_token_id", start), ("forced_bos_token_id", first)):
-        if value is not None and (type(value) is not int or value < 0 or (size is not None and value >= size)):
-            raise InputError(f"{name}={value!r}: an id is wanted, one that the decoder embeds, below {size}.")
-    ids = language_ids(tokenizer)
-    languages, needed = set(ids.values()), _needs_target(tokenizer)
-    forced = _generation_setting(model, "forced_bos_token_id")
-    configured = _generation_setting(model, "decoder_start_token_id")
-    told = ids.get(tokenizer.tgt_lang) if ids else None
-    named = (first, start, told, forced, configured, getattr(model.config, "decoder_start_token_id", None))
-    language = next((each for each in named if each in languages), None)
-    if needed and language is None and first is None:
-        raise InputError(
-            f"A {type(tokenizer).__name__} has {len(languages)} target languages, and none is named: the model would "
-            "write any. Pass the options that set_languages(tokenizer, source, target) in "
-            "addends.decomposition.languages returns, or forced_bos_token_id."
-        )
-    trained = decoder_start(model)
-    if trained is None:  # a source ends as a target does
-        trained = tokenizer(["a"] if needed else None, text_target=None if needed else ["a"])["input_ids"][0][-1]
-        if trained in languages:  # the decoder begins with the language, and is not made to write it
-            both = start is not None and first is not None
-            return {
-                "decoder_start_token_id": language if start is None else start,
-                "forced_bos_token_id": first if both else None,
-            }
-    if start is None and configured not in (None, trained):
-        raise ModelStateError(
-            f"The decoder is trained to begin with the token {trained}, but model.generation_config begins "
-            f"translations with {configured}: a target that is given and a translation would be read differently. Set "
-            "model.generation_config.decoder_start_token_id, or pass decoder_start_token_id."
-        )
-    start = trained if start is None else start
-    if first is None:
-        first = forced if language is None else language
-        first = None if first == start else first
-    return {"decoder_start_token_id": start, "forced_bos_token_id": first}
-
-
-def _generation_setting(model, name: str) -> int | None:
+def generation_setting(model: PreTrainedModel, name: str) -> int | None:
     return getattr(getattr(model, "generation_config", None), name, None)

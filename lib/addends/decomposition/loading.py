@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from addends.checks import check_choice
 from addends.decomposition.architectures import architecture_of, how_to_support
-from addends.decomposition.inputs import embeddings
+from addends.decomposition.batch import embeddings
 from addends.errors import InputError, ModelStateError, UnsupportedModelError
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
-def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: str = "float32", device: str = "cpu"):
+def load(
+    name_or_folder: str | os.PathLike, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a supported model and its tokenizer, from a folder or by its name on the Hub.
 
     Parameters
@@ -47,8 +52,7 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
     ModelStateError
         If a weight is NaN or infinite; the message names the first parameter that holds one.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r} is not one of {DTYPES}.")
+    check_choice("dtype", dtype, DTYPES)
     name = os.fspath(name_or_folder)
     if Path(name).is_dir() and not (Path(name) / "config.json").exists():
         raise InputError(
@@ -56,7 +60,7 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
         )
     config = _config(name, revision)
     row = architecture_of(config)
-    model = _model(name, revision, getattr(transformers, row.auto_class), getattr(torch, dtype))
+    model: Any = _model(name, revision, getattr(transformers, row.auto_class), getattr(torch, dtype))
     tokenizer = _tokenizer(name, revision)
     check_vocabulary(model, tokenizer, name)
     check_finite(model)
@@ -69,7 +73,7 @@ def load(name_or_folder: str | os.PathLike, revision: str | None = None, dtype: 
         ) from error
 
 
-def _config(name: str, revision: str | None):
+def _config(name: str, revision: str | None) -> PretrainedConfig:
     try:
         return transformers.AutoConfig.from_pretrained(name, revision=revision)
     except OSError as error:
@@ -81,7 +85,7 @@ def _config(name: str, revision: str | None):
         ) from error
 
 
-def _model(name: str, revision: str | None, auto_class, dtype: torch.dtype):
+def _model(name: str, revision: str | None, auto_class: Any, dtype: torch.dtype) -> PreTrainedModel:
     """The model, unless weights are missing, damaged, or of another shape than the configuration says."""
     try:
         # Weights of another shape are let through here, so that they can be named below.
@@ -112,7 +116,7 @@ def _model(name: str, revision: str | None, auto_class, dtype: torch.dtype):
     return model
 
 
-def _tokenizer(name: str, revision: str | None):
+def _tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer, unless the files of its vocabulary are missing (some classes make an empty one then)."""
     missing = (
         f"{name!r} holds a model but no complete tokenizer{{}}. Save it there too: "
@@ -144,7 +148,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def check_vocabulary(model, tokenizer, name: str = "the model") -> None:
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "the model") -> None:
     """Raise InputError if the tokenizer can give an id that has no embedding."""
     separate = getattr(tokenizer, "target_encoder", None)  # Marian's, where each side has a vocabulary of its own
     known = (len(tokenizer), len(separate or tokenizer))
@@ -156,7 +160,7 @@ def check_vocabulary(model, tokenizer, name: str = "the model") -> None:
             )
 
 
-def check_finite(model) -> None:
+def check_finite(model: PreTrainedModel) -> None:
     """Raise ModelStateError if a weight is NaN or infinite, naming the first parameter in the model's own order."""
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

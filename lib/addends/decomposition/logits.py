@@ -17,24 +17,27 @@ Oh & Schuler (2023), Token-wise Decomposition of Autoregressive Language Model H
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from addends.decomposition.ambient import check_model, own_thread, undisturbed
 from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batch import positions
 from addends.decomposition.capture import removed
 from addends.decomposition.exactness import BOUNDS
-from addends.decomposition.inputs import positions
+from addends.decomposition.linear import HALF
 from addends.decomposition.parts import Parts
 from addends.errors import InputError, UnsupportedModelError
 
-# What some families do to their logits that no sum goes through unchanged; none of the table's rows does.
 _PROVEN = 8  # tokens whose logits are compared with the model's own
+# What some families do to their logits that no sum goes through unchanged; none of the table's rows does.
 _NOT_LINEAR = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-def logit_shares(parts: Parts, model, token_ids: torch.Tensor) -> torch.Tensor:
+def logit_shares(parts: Parts, model: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Each part's exact share of the logits of chosen tokens, after the last layer.
 
     Parameters
@@ -83,7 +86,9 @@ def logit_shares(parts: Parts, model, token_ids: torch.Tensor) -> torch.Tensor:
     return shares
 
 
-def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, rows: torch.Tensor) -> None:
+def _check_logits(
+    parts: Parts, model: PreTrainedModel, ids: torch.Tensor, shares: torch.Tensor, rows: torch.Tensor
+) -> None:
     """Raise UnsupportedModelError unless the shares sum to the model's own logits at the first real tokens.
 
     ``rows`` are s w_v of the tokens. The bound is relative to s |w_v| sum_k |x_k|, to which both are rounded.
@@ -96,7 +101,7 @@ def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, 
     lengths = parts.vectors[-1][:, sentence, position].norm(dim=-1).sum(dim=0)  # (token,)
     sizes = rows.norm(dim=-1) if ids.ndim == 1 else rows[sentence, position].norm(dim=-1)
     allowed = 100 * BOUNDS.get(model.dtype, BOUNDS[torch.float32])
-    if model.dtype in (torch.float16, torch.bfloat16):
+    if model.dtype in HALF:
         allowed = BOUNDS[model.dtype]
     own = own.gather(-1, chosen)
     gap = (found - own).abs() / (lengths[:, None] * sizes).clamp(min=torch.finfo(shares.dtype).tiny)
@@ -108,7 +113,7 @@ def _check_logits(parts: Parts, model, ids: torch.Tensor, shares: torch.Tensor, 
         )
 
 
-def _own_logits(model, states: torch.Tensor) -> torch.Tensor:
+def _own_logits(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     """What the model makes of these states (token, dim): its own pass, with them as its stack's last states."""
     row, base, count = architecture_of(model.config), model.base_model, len(states)
     path = row.stack.layers.rpartition(".")[0]
@@ -127,7 +132,7 @@ def _own_logits(model, states: torch.Tensor) -> torch.Tensor:
         return model(**inputs).logits[0]
 
 
-def _linear_head(model) -> tuple[nn.Linear, float, torch.Tensor | None]:
+def _linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float, torch.Tensor | None]:
     """The output head of a model, its scale, and its biases added up, of shape (vocabulary,)."""
     row = architecture_of(model.config)
     head = model.get_output_embeddings()
@@ -149,6 +154,6 @@ def _linear_head(model) -> tuple[nn.Linear, float, torch.Tensor | None]:
     # UMT5 has no such setting, and scales.
     scaled = getattr(model.config, "scale_decoder_outputs", row.model_type == "umt5")
     scale = model.config.d_model**-0.5 if scaled else 1.0
-    biases = [head.bias, getattr(model, "final_logits_bias", None)]
-    biases = [bias.flatten() for bias in biases if bias is not None]
-    return head, scale, sum(biases) if biases else None
+    added = (head.bias, getattr(model, "final_logits_bias", None))
+    biases = [bias.flatten() for bias in added if bias is not None]
+    return head, scale, functools.reduce(torch.add, biases) if biases else None

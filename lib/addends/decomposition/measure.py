@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from addends.decomposition.batches import Batch
-from addends.decomposition.encoding import check_sentences, encode_or_translate
-from addends.decomposition.indicators import NAMES, of_vectors
-from addends.decomposition.parts import DEFAULT_CENTERING, stream
+from addends.decomposition.batch import Batch
+from addends.decomposition.indicators import of_vectors
+from addends.decomposition.parts import stream
+from addends.decomposition.translation import check_sentences, encode_or_translate
 from addends.errors import InputError
+from addends.tables import INDICATORS, METHODS
 
 
 def measure(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     sources: Iterable[str],
     targets: Iterable[str] | None = None,
     by: str | Sequence[str] = ("sublayer", "token"),
     batch_size: int = 32,
     progress: bool = True,
     special_tokens: bool = True,
-    **generate_kwargs,
+    **generate_kwargs: Any,
 ) -> pd.DataFrame:
     """The four indicators of every term in every sentence, as means over the sentence's real tokens.
 
@@ -67,18 +70,18 @@ def measure(
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: at least 1 sentence a forward pass is needed.")
-    by, sources = _methods(by), _listed(sources)
-    targets = None if targets is None else _listed(targets)
-    check_sentences(model, tokenizer, sources, targets, **generate_kwargs)
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    methods, texts = _methods(by), _listed(sources)
+    references = None if targets is None else _listed(targets)
+    check_sentences(model, tokenizer, texts, references, **generate_kwargs)
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     frames, checked = [], False
     for start in tqdm(range(0, len(order), batch_size), disable=not progress, unit="batch", desc="measure"):
         chosen = order[start : start + batch_size]
-        own = [sources[index] for index in chosen]
-        given = None if targets is None else [targets[index] for index in chosen]
+        own = [texts[index] for index in chosen]
+        given = None if references is None else [references[index] for index in chosen]
         batch = encode_or_translate(model, tokenizer, own, given, special_tokens=special_tokens, **generate_kwargs)
         check = not checked and bool(batch.mask.any())  # without special tokens a batch may have no row that counts
-        frame = measure_batch(model, batch, by, check=check)
+        frame = measure_batch(model, batch, methods, check=check)
         checked = checked or check
         frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
         frames.append(frame)
@@ -86,7 +89,7 @@ def measure(
 
 
 def measure_batch(
-    model, batch: Batch, by: str | Sequence[str] = ("sublayer", "token"), check: bool = True
+    model: PreTrainedModel, batch: Batch, by: str | Sequence[str] = ("sublayer", "token"), check: bool = True
 ) -> pd.DataFrame:
     """`measure` for sentences that are already a batch: the ids a model generated stay the ids it generated.
 
@@ -102,26 +105,26 @@ def measure_batch(
             [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]
         )
         values = means.flatten(1).T.cpu().double().numpy()  # (layer * term * sentence, indicator)
-        frames.append(pd.DataFrame(values, index=index, columns=list(NAMES)).reset_index().assign(by=method))
+        frames.append(pd.DataFrame(values, index=index, columns=list(INDICATORS)).reset_index().assign(by=method))
     frame = pd.concat(frames, ignore_index=True)
     frame["tokens"] = tokens.cpu().numpy()[frame["sentence"]]
-    return frame[["sentence", "layer", "by", "term", *NAMES, "tokens"]]
+    return frame[["sentence", "layer", "by", "term", *INDICATORS, "tokens"]]
 
 
 def corpus_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the corpus of a frame that `measure` made: every sentence counts alike, one row a layer and term."""
-    return frame.groupby(["layer", "by", "term"], as_index=False)[list(NAMES)].mean()
+    return frame.groupby(["layer", "by", "term"], as_index=False)[list(INDICATORS)].mean()
 
 
 def _methods(by: str | Sequence[str]) -> tuple[str, ...]:
     """The methods named, each once."""
     methods = tuple(dict.fromkeys([by] if isinstance(by, str) else by))
-    if not methods or any(method not in DEFAULT_CENTERING for method in methods):
-        raise InputError(f"by={by!r}: name at least one of {tuple(DEFAULT_CENTERING)}, and nothing else.")
+    if not methods or any(method not in METHODS for method in methods):
+        raise InputError(f"by={by!r}: name at least one of {METHODS}, and nothing else.")
     return methods
 
 
-def _listed(texts: Iterable[str]) -> Iterable[str]:
+def _listed(texts: Iterable[str]) -> Sequence[str]:
     # A string stays one, for the check that refuses it; a Series is taken in its order, not by its index.
     return texts if isinstance(texts, str) else list(texts)
 

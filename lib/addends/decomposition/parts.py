@@ -6,19 +6,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
 
-from addends.decomposition import sublayers as method_sublayers
-from addends.decomposition import tokens as method_tokens
+from addends.checks import check_choice
+from addends.decomposition import by_sublayer, by_token
 from addends.decomposition.ambient import check_model
-from addends.decomposition.architectures import Architecture, architecture_of
-from addends.decomposition.batches import Batch
+from addends.decomposition.architecture import Architecture
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batch import Batch
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
-from addends.decomposition.norms import check_centering
+from addends.decomposition.linear import CENTERINGS
 from addends.decomposition.proofs import proven_capture
 from addends.errors import InputError, UnsupportedModelError
+from addends.tables import METHODS
 
 # How each method centres a LayerNorm's terms unless told otherwise: as it was published.
 DEFAULT_CENTERING = {"sublayer": "constant", "token": "own"}
+
+# How a gated feed-forward is made linear by token, and which terms there are by token.
+GATES = ("frozen", "tangent")
+TOKENS = ("grouped", "each")
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,13 @@ class Parts:
         The names along the term axis.
     by, centering : str
         The method and where it put each norm's mean.
+
+    Examples
+    --------
+    >>> parts = addends.decompose(model, batch)  # doctest: +SKIP
+    >>> parts  # doctest: +SKIP
+    Parts(by='sublayer', terms=(I, S, T, F, C), centering='constant', layer 7, term 5, sentence 1, position 7, dim 512)
+    >>> parts.vectors.sum(dim=1) - parts.states  # rounding alone  # doctest: +SKIP
     """
 
     vectors: torch.Tensor
@@ -74,7 +88,7 @@ class Parts:
 
 
 def decompose(
-    model,
+    model: PreTrainedModel,
     batch: Batch,
     by: str = "sublayer",
     centering: str | None = None,
@@ -157,7 +171,7 @@ def decompose(
 
 
 def stream(
-    model,
+    model: PreTrainedModel,
     batch: Batch,
     by: str,
     centering: str | None = None,
@@ -175,11 +189,13 @@ def stream(
     shape (sentence, position, dim). With ``check``, each layer's sum is checked as in `decompose` before it is handed
     on; whoever streams many batches of one model may check the first one only, as `measure` does.
     """
-    if by not in DEFAULT_CENTERING:
-        raise InputError(f"by={by!r} is not one of {tuple(DEFAULT_CENTERING)}.")
+    check_choice("by", by, METHODS)
     centering = DEFAULT_CENTERING[by] if centering is None else centering
-    check_centering(centering)
-    method_tokens.check_options(gate, tokens, chunk)
+    check_choice("centering", centering, CENTERINGS)
+    check_choice("gate", gate, GATES)
+    check_choice("tokens", tokens, TOKENS)
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk={chunk}: at least one term at a time is needed, or None for a chunk chosen by size.")
     if by == "sublayer" and (tokens != "grouped" or through_encoder):
         raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
     if by == "token" and heads:
@@ -190,10 +206,10 @@ def stream(
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
     record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
-        terms, layers = method_sublayers.terms_of(record, heads), method_sublayers.propagate(record, centering, heads)
+        terms, layers = by_sublayer.terms_of(record, heads), by_sublayer.propagate(record, centering, heads)
     else:
-        terms = method_tokens.terms_of(record, tokens)
-        layers = method_tokens.propagate(record, centering, gate, tokens, through_encoder, chunk)
+        terms = by_token.terms_of(record, tokens)
+        layers = by_token.propagate(record, centering, gate, tokens, through_encoder, chunk)
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 
@@ -208,7 +224,7 @@ def _check_encoder(row: Architecture) -> None:
 
 
 def _paired(
-    layers: Iterator[torch.Tensor], states: list[torch.Tensor], mask: torch.Tensor, model, check: bool
+    layers: Iterator[torch.Tensor], states: list[torch.Tensor], mask: torch.Tensor, model: PreTrainedModel, check: bool
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     # Work on what was captured needs no graph; the caller's gradient mode is left as it is between layers.
     for number, state in enumerate(states):

@@ -17,30 +17,32 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends.decomposition.ambient import check_model, undisturbed
-from addends.decomposition.architectures import Architecture, architecture_of
-from addends.decomposition.batches import Batch
-from addends.decomposition.capture import Capture, capture
-from addends.decomposition.encoding import encode_or_translate
+from addends.decomposition.architecture import Architecture
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batch import Batch, inputs_of, positions
+from addends.decomposition.by_token import terms_of as terms_by_token
+from addends.decomposition.capture import capture
 from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, relative_gap
-from addends.decomposition.inputs import inputs_of, positions
-from addends.decomposition.parts import DEFAULT_CENTERING, stream
-from addends.decomposition.sublayers import heads_of
-from addends.decomposition.tokens import terms_of as terms_by_token
+from addends.decomposition.parts import stream
+from addends.decomposition.record import AttentionSublayer, Capture
+from addends.decomposition.translation import encode_or_translate
 from addends.errors import AddendsError
+from addends.tables import METHODS
 
-METHODS = tuple(DEFAULT_CENTERING)
 LARGEST_COPY = 4 * 2**30  # bytes: a model whose copy in float64 is larger is copied only when asked for
 REPEATS = 3
 
 
 def preflight(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[str],
     targets: Sequence[str] | None = None,
     *,
@@ -151,7 +153,7 @@ def _family(row: Architecture) -> dict:
     )
 
 
-def _sentences(model, batch: Batch) -> dict:
+def _sentences(model: PreTrainedModel, batch: Batch) -> dict:
     longest = max(batch.input_ids.shape[1], batch.mask.shape[1])
     limit = positions(model)
     room = "no limit on length" if limit is None else f"the model has {limit} positions"
@@ -161,8 +163,8 @@ def _sentences(model, batch: Batch) -> dict:
 def _shape(record: Capture) -> list[dict]:
     main = record.main
     dim = main.states[0].shape[-1]
-    attentions = [sublayer for sublayer in main.layers[0] if "output" in sublayer.modules]
-    heads = heads_of(attentions[0]) if attentions else 0
+    attentions = [sublayer for sublayer in main.layers[0] if isinstance(sublayer, AttentionSublayer)]
+    heads = attentions[0].heads if attentions else 0
     decomposed = "of the decoder" if record.row.kind == "encoder-decoder" else "of the stack"
     numbers = (
         ("layers", len(main.layers), decomposed),
@@ -172,7 +174,7 @@ def _shape(record: Capture) -> list[dict]:
     return [_row(name, str(number), detail=detail, value=number) for name, number, detail in numbers]
 
 
-def _exact(model, batch: Batch, by: str) -> dict:
+def _exact(model: PreTrainedModel, batch: Batch, by: str) -> dict:
     """The check of `decompose`, with its numbers: the largest error, and the limit of the token that has it."""
     check = f"exact by {by}, {str(model.dtype).removeprefix('torch.')}"
     bound, error, ratio = BOUNDS.get(model.dtype, float("nan")), 0.0, 1.0
@@ -193,7 +195,7 @@ def _exact(model, batch: Batch, by: str) -> dict:
     return _row(check, f"error {error:.1e}", True, said[-1] if said else detail, error, bound * ratio)
 
 
-def _in_float64(model, batch: Batch, wanted: bool | None) -> list[dict]:
+def _in_float64(model: PreTrainedModel, batch: Batch, wanted: bool | None) -> list[dict]:
     """Both methods on a copy of the model in float64; rows that say so where none was made."""
     checks = [f"exact by {by}, float64" for by in METHODS]
     needed = 8 * sum(p.numel() for p in model.parameters())
@@ -205,14 +207,14 @@ def _in_float64(model, batch: Batch, wanted: bool | None) -> list[dict]:
         return [_row(check, "not tried", detail=why) for check in checks]
     try:
         with undisturbed(model.base_model):  # no thread's hooks are to be copied
-            twin = copy.deepcopy(model)
+            twin: Any = copy.deepcopy(model)
         twin = twin.to("cpu", torch.float64)
     except Exception as error:
         return [{**_failed(check, error, "not tried"), "passed": None} for check in checks]
     return [_exact(twin, batch.to("cpu"), by) for by in METHODS]
 
 
-def _seconds(model, batch: Batch, row: Architecture) -> list[dict]:
+def _seconds(model: PreTrainedModel, batch: Batch, row: Architecture) -> list[dict]:
     """Medians of a few passes over these sentences, after the first ones."""
     inputs = inputs_of(row, model, batch)
 
@@ -270,7 +272,7 @@ def _memory(record: Capture, batch: Batch) -> list[dict]:
     return rows
 
 
-def _count(model) -> str:
+def _count(model: PreTrainedModel) -> str:
     number = sum(p.numel() for p in model.parameters())
     for size, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
         if number >= size:
@@ -278,6 +280,6 @@ def _count(model) -> str:
     return str(number)
 
 
-def _where(model) -> str:
+def _where(model: PreTrainedModel) -> str:
     stored = sum(p.nbytes for p in model.parameters()) / 2**20
     return f"{str(model.dtype).removeprefix('torch.')} on {model.device}, {stored:.1f} MiB"

@@ -8,7 +8,7 @@ once for a model, before anything is said of it:
     maps         a value map, an output map, a second map gives W x + b for the x that it reads in a pass
     constants    with the same value c at every position an attention mixes exactly c, so that W_O b_V + b_O is constant
     activations  each number changes with its own pre-activation alone, at the slope that is used
-    norms        the formula, on vectors that no pass has seen: `addends.decomposition.norms.form_of`
+    norms        the formula, on vectors that no pass has seen: `addends.decomposition.linear.form_of`
     sums         at every layer and real token of every batch that is checked: `addends.decomposition.exactness`
 
 A proof holds until a weight, a hook, the row, the type or the attention implementation changes, and for sentences up to
@@ -23,37 +23,28 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from addends.decomposition.ambient import check_model, configs_of, own_thread, undisturbed
-from addends.decomposition.architectures import Architecture, Attention, architecture_of
-from addends.decomposition.batches import Batch
-from addends.decomposition.capture import (
-    Capture,
-    StackRecord,
-    Sublayer,
-    capture,
-    goes_through_float32,
-    removed,
-    run,
-    sublayers_of,
-)
-from addends.decomposition.inputs import inputs_of
-from addends.decomposition.linearised import value_and_slope
-from addends.decomposition.norms import rounding
-from addends.decomposition.sublayers import by_query_head, heads_of
-from addends.decomposition.weights import fingerprint, linear_map, own_noise, value_rows, widened
+from addends.decomposition.architecture import Architecture
+from addends.decomposition.architectures import architecture_of
+from addends.decomposition.batch import Batch, inputs_of
+from addends.decomposition.capture import capture, goes_through_float32, removed, run
+from addends.decomposition.linear import HALF, fingerprint, linear_map, own_noise, rounding, stored_map, widened
+from addends.decomposition.record import AttentionSublayer, Capture, FeedForwardSublayer, StackRecord, Sublayer
 from addends.errors import UnsupportedModelError
 
 # How far a state may be off a plain pass's, relative to its length: rounding of many layers, in another order. Float64
 # goes through float32 in transformers' own norms and softmax. Half precision rounds every step, and layers make that
 # grow: there each layer is given the plain pass's own state, and one layer's rounding counts, 16 unit roundoffs twice.
 STATE_BOUNDS = {torch.float64: 1e-5, torch.float32: 1e-4}
-STATE_BOUNDS |= {dtype: 16 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}
+STATE_BOUNDS |= {dtype: 16 * torch.finfo(dtype).eps for dtype in HALF}
 
 _ROWS = 64  # as many of the vectors that a map reads are enough to see what it is
 _ADVICE = (
@@ -66,7 +57,7 @@ _PROVEN: WeakKeyDictionary[nn.Module, dict[tuple, tuple[tuple, int]]] = WeakKeyD
 
 
 def proven_capture(
-    model, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True
+    model: PreTrainedModel, batch: Batch, attention_weights: bool = False, encoder: bool = False, inner: bool = True
 ) -> Capture:
     """`capture`, of a model that has been proven: the first time this takes two more passes.
 
@@ -104,7 +95,7 @@ def proven_capture(
 # --- states ---
 
 
-def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool) -> None:
+def _prove_states(model: PreTrainedModel, batch: Batch, record: Capture, attention_weights: bool) -> None:
     """Raise unless the recorded states are those of a plain pass: no hook of ours, the user's attention.
 
     Where the model's forward does not know output_hidden_states, the last state alone is compared.
@@ -114,7 +105,7 @@ def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool)
         batch = _longest(batch)
         record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
         output = _plain(model, batch)
-    if attention_weights and model.dtype in (torch.float16, torch.bfloat16):
+    if attention_weights and model.dtype in HALF:
         with contextlib.ExitStack() as stack:
             _give_states(stack, model.base_model, record.row, output)
             record = capture(model, batch, attention_weights=True, encoder=record.encoder is not None)
@@ -122,7 +113,7 @@ def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool)
     own = getattr(output, "decoder_hidden_states" if pair else "hidden_states", None)
     last = getattr(output, "last_hidden_state", None)
     _compare(model, record.main, own, last, batch.mask)
-    if pair:
+    if record.encoder_states is not None:
         mask = batch.attention_mask.bool()
         last = output.encoder_last_hidden_state
         if record.encoder is not None:
@@ -130,12 +121,15 @@ def _prove_states(model, batch: Batch, record: Capture, attention_weights: bool)
         _check_state(model, record.encoder_states, last, mask, "The encoder's last state")
 
 
-def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture, output) -> None:
+def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture, output: Any) -> None:
     """Let each layer read the state that the plain pass gave before it, where the output has them."""
-    names = ("decoder_hidden_states", "encoder_hidden_states") if row.encoder else ("hidden_states",)
-    for place, name in zip((row.stack, row.encoder), names, strict=False):
+    named = {"hidden_states": row.stack}
+    if row.encoder is not None:
+        named = {"decoder_hidden_states": row.stack, "encoder_hidden_states": row.encoder}
+    for name, place in named.items():
         states = getattr(output, name, None) or ()
-        for layer, state in zip(base.get_submodule(place.layers), states, strict=False):
+        layers: Any = base.get_submodule(place.layers)  # a ModuleList
+        for layer, state in zip(layers, states, strict=False):
 
             def give(_module, inputs, keywords, state=state):
                 return ((state, *inputs[1:]), keywords) if inputs else (inputs, {**keywords, "hidden_states": state})
@@ -143,7 +137,7 @@ def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture
             stack.enter_context(removed(layer.register_forward_pre_hook(own_thread(give), with_kwargs=True)))
 
 
-def _plain(model, batch: Batch):
+def _plain(model: PreTrainedModel, batch: Batch) -> Any:
     """What the base model returns with its states, but for its output head as the user would call it."""
     base = model.base_model
     inputs = inputs_of(architecture_of(model.config), model, batch)
@@ -154,7 +148,7 @@ def _plain(model, batch: Batch):
         return run(stack, base, inputs)
 
 
-def _finite(output, batch: Batch) -> bool:
+def _finite(output: Any, batch: Batch) -> bool:
     states = getattr(output, "decoder_hidden_states", None) or getattr(output, "hidden_states", None)
     last = output.last_hidden_state if not states else states[-1]
     return bool(torch.isfinite(last[batch.mask]).all())
@@ -162,22 +156,19 @@ def _finite(output, batch: Batch) -> bool:
 
 def _longest(batch: Batch) -> Batch:
     """The batch of its longest sentence alone, without padding on the side that has the attention mask."""
-    sentence = int(batch.attention_mask.sum(dim=1).argmax())
-    row, real = slice(sentence, sentence + 1), batch.attention_mask[sentence].bool()
-    padded = batch.attention_mask.shape[1]
-    tensors = {}
-    for field in fields(batch):
-        tensor = getattr(batch, field.name)
-        if isinstance(tensor, torch.Tensor):
-            alone = field.name in ("input_ids", "attention_mask", "position_ids") or batch.decoder_input_ids is None
-            tensors[field.name] = tensor[row, real] if alone and tensor.shape[1] == padded else tensor[row]
-    return replace(batch, **tensors, texts=None, truncated=())
+    return batch.sentence(int(batch.attention_mask.sum(dim=1).argmax()), padded=False)
 
 
-def _compare(model, record: StackRecord, own, last: torch.Tensor | None, mask: torch.Tensor) -> None:
+def _compare(
+    model: PreTrainedModel,
+    record: StackRecord,
+    own: Sequence[torch.Tensor] | None,
+    last: torch.Tensor | None,
+    mask: torch.Tensor,
+) -> None:
     states = list(record.states)
     if record.stack.projection:
-        projection = model.base_model.get_submodule(record.stack.projection)
+        projection: Any = model.base_model.get_submodule(record.stack.projection)
         states[-1] = widened(projection(states[-1].to(projection.weight.dtype)))
     if own is not None:
         if len(own) != len(states):
@@ -191,7 +182,9 @@ def _compare(model, record: StackRecord, own, last: torch.Tensor | None, mask: t
         _check_state(model, states[-1], last, mask, "The last state")
 
 
-def _check_state(model, state: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, what: str) -> None:
+def _check_state(
+    model: PreTrainedModel, state: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, what: str
+) -> None:
     expected = widened(expected)
     bound = STATE_BOUNDS.get(model.dtype, STATE_BOUNDS[torch.float32])
     gap = _gap(state, expected)[mask].max() if state.shape == expected.shape else torch.tensor(torch.inf)
@@ -211,7 +204,7 @@ def _gap(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
 # --- maps and constants ---
 
 
-def _prove_maps(model, batch: Batch, record: Capture) -> None:
+def _prove_maps(model: PreTrainedModel, batch: Batch, record: Capture) -> None:
     """Raise unless the maps of every sublayer are what their weights say, in a pass of its own.
 
     In this pass an attention with a value bias is given the same value at every position, c = b_V + noise: its weights
@@ -230,31 +223,33 @@ def _prove_maps(model, batch: Batch, record: Capture) -> None:
 def _watch(stack: contextlib.ExitStack, sublayer: Sublayer, name: str, number: int, mask: torch.Tensor) -> None:
     """Check a map while it is called; of a value map, replace the values and check what the output map reads."""
     module, path = sublayer.modules[name], f"{getattr(sublayer.place, name)!r} of layer {number}"
-    expected = {}
+    output_path = getattr(sublayer.place, "output", None)
+    same: list[torch.Tensor] = []  # the value that every position was given, as the query heads read it
 
-    def called(module, inputs, output):
+    def called(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor | None:
         _check_map(module, path, inputs[0], output)
-        bias = linear_map(module)[1]
-        if name != "value" or bias is None:
+        if name != "value" or not isinstance(sublayer, AttentionSublayer):
             return None
-        heads = heads_of(sublayer)
-        values = value_rows(sublayer.place, bias, heads)  # (value head * inner,)
+        bias = stored_map(module).bias
+        if bias is None:
+            return None
+        values = sublayer.value_rows(widened(bias))  # (value head * inner,)
         values = (values + own_noise(tuple(values.shape), values)).to(output.dtype)
-        expected["mixed"] = by_query_head(sublayer, values)  # (head * inner,)
-        places = value_rows(sublayer.place, torch.arange(output.shape[-1], device=output.device), heads)
+        same[:] = [sublayer.by_query_head(values)]  # (head * inner,)
+        places = sublayer.value_rows(torch.arange(output.shape[-1], device=output.device))
         return output.index_copy(-1, places, values.expand(*output.shape[:-1], -1))
 
-    def read(module, inputs):
-        if "mixed" in expected:
+    def read(_module: nn.Module, inputs: tuple) -> None:
+        for expected in same:
             mixed = inputs[0].reshape(*mask.shape, -1)[mask]  # (token, head * inner)
             bound = rounding(mixed.dtype)
-            gap = _gap(widened(mixed), widened(expected["mixed"]).expand(mixed.shape)).max()
+            gap = _gap(widened(mixed), widened(expected).expand(mixed.shape)).max()
             if not gap <= bound:
                 raise UnsupportedModelError(
                     f"The attention {type(sublayer.modules['module']).__name__} does not mix what its value map "
                     f"{path} gives with weights that sum to 1: where that is the same at every position, "
-                    f"{sublayer.place.output!r} reads another vector, off by {float(gap):.1e} (relative; {bound:.0e} "
-                    f"is allowed), and the map's bias is no constant. {_ADVICE}"
+                    f"{output_path!r} reads another vector, off by {float(gap):.1e} (relative; "
+                    f"{bound:.0e} is allowed), and the map's bias is no constant. {_ADVICE}"
                 )
 
     stack.enter_context(removed(module.register_forward_hook(own_thread(called))))
@@ -275,7 +270,7 @@ def _check_map(module: nn.Module, path: str, read: torch.Tensor, gave: torch.Ten
         product, size = product + bias, size + torch.linalg.vector_norm(bias)
     gap = torch.linalg.vector_norm(gave - product, dim=-1)
     gap = torch.where(gap == 0, gap, gap / size)
-    bound = rounding(module.weight.dtype)
+    bound = rounding(stored_map(module).weight.dtype)
     if not (gap <= bound).all():
         raise UnsupportedModelError(
             f"The module {path} ({type(module).__name__}) does not give W x + b of its own weights: it is off by "
@@ -291,20 +286,20 @@ def _prove_activations(record: Capture, batch: Batch) -> None:
 
     The slope by differences over a small step lies between the slopes at its ends, with room for its rounding.
     """
-    seen = set()
-    for sublayer in sublayers_of(record):
-        if isinstance(sublayer.place, Attention) or id(sublayer.modules["activation"]) in seen:
+    seen: set[int] = set()
+    for sublayer in record.sublayers:
+        if not isinstance(sublayer, FeedForwardSublayer) or id(sublayer.modules["activation"]) in seen:
             continue
         seen.add(id(sublayer.modules["activation"]))
         z = sublayer.preactivation if sublayer.gate is None else sublayer.gate
         z = z.flatten(0, -2)
         z = z[torch.isfinite(z).all(dim=-1)][:8]  # (token, inner)
-        value, slope = value_and_slope(sublayer, z)
+        value, slope = sublayer.value_and_slope(z)
         noise = own_noise(tuple(z.shape), z)
         others = noise > 0
-        disturbed, _ = value_and_slope(sublayer, torch.where(others, z + noise, z))
+        disturbed, _ = sublayer.value_and_slope(torch.where(others, z + noise, z))
         step = 1e-2 * (1 + z.abs())
-        ends = [value_and_slope(sublayer, z + sign * step) for sign in (-1, 1)]
+        ends = [sublayer.value_and_slope(z + sign * step) for sign in (-1, 1)]
         difference = (ends[1][0] - ends[0][0]) / (2 * step)
         slopes = torch.stack([slope, ends[0][1], ends[1][1]])
         room = 1e-2 * (1 + slopes.abs().amax(dim=0))

@@ -77,7 +77,7 @@ def same_against_cross(
     where = "same_against_cross"
     by = names_of(by, "by", where)
     require_columns(distances, [*by, "run", "other", value], where)
-    check_count(draws, "draws", where)
+    check_count("draws", draws, where)
     if not len(distances):
         raise InputError(f"{where}: the table of distances has no rows.")
     runs = sorted({*distances["run"], *distances["other"]})

@@ -93,7 +93,7 @@ def trajectories(statistic: str = "mean") -> pd.DataFrame:
     InputError
         If ``statistic`` is neither.
     """
-    check_choice(statistic, "statistic", ("mean", "std"), "trajectories")
+    check_choice("statistic", statistic, ("mean", "std"), "trajectories")
     frames = []
     for (by, target), (folder, stem) in _TRAJECTORIES.items():
         for run in RUNS:

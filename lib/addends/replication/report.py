@@ -124,7 +124,7 @@ def reversed_layers(layers: int = 7) -> list[int]:
     list of int
         Empty where the default sort happens to keep the order.
     """
-    check_count(layers, "layers", "reversed_layers")
+    check_count("layers", layers, "reversed_layers")
     rows = pd.DataFrame({"layer": np.tile(np.arange(layers), 2), "checkpoint": np.repeat([0, 1], layers)})
     ordered = rows.sort_values("layer", kind="quicksort")  # the default of pandas
     first = ordered.groupby("layer")["checkpoint"].first()

@@ -19,10 +19,7 @@ from tqdm.auto import tqdm
 from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
-from addends.decomposition.batches import Batch
-from addends.decomposition.encoding import encode, translate
-from addends.decomposition.loading import load
-from addends.decomposition.measure import corpus_means, measure_batch
+from addends.decomposition import Batch, corpus_means, encode, load, measure_batch, translate
 from addends.errors import DataError, InputError
 from addends.runs import corpora, lineage, training, vocabulary, workfolder
 from addends.runs.batching import Pairs

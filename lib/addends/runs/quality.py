@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from addends.decomposition.batches import Batch
+from addends.decomposition import Batch
 from addends.errors import InputError
 
 

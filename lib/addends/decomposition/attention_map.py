@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from addends.decomposition.ambient import check_model
 from addends.decomposition.architectures import architecture_of
-from addends.decomposition.batches import Batch
+from addends.decomposition.batch import Batch
 from addends.decomposition.proofs import proven_capture
+from addends.decomposition.record import AttentionSublayer
 from addends.errors import InputError
 
 
-def cross_attention(model, batch: Batch) -> pd.DataFrame:
+def cross_attention(model: PreTrainedModel, batch: Batch) -> pd.DataFrame:
     """The cross-attention weights of a batch, of every layer and head; nothing of the model is changed.
 
     Parameters
@@ -53,9 +55,8 @@ def cross_attention(model, batch: Batch) -> pd.DataFrame:
     record = proven_capture(model, batch, attention_weights=True)
     weights = [
         sublayer.weights
-        for layer in record.main.layers
-        for sublayer in layer
-        if getattr(sublayer.place, "reads", None) == "encoder"
+        for sublayer in record.main.sublayers
+        if isinstance(sublayer, AttentionSublayer) and sublayer.place.reads == "encoder"
     ]
     real = batch.mask[:, :, None] & batch.attention_mask.bool()[:, None, :]  # (sentence, position, source)
     stacked = torch.stack(weights).transpose(1, 2)  # (layer, head, sentence, position, source)

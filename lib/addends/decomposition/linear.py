@@ -1,6 +1,8 @@
-"""What a norm does to a sum: every term is scaled alike, and its mean and bias find a home.
+"""Maps and norms: reading them off a model's modules, and carrying the terms of a sum through them.
 
-LayerNorm: y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For x = sum_k x_k and fixed s(x),
+A map y = W x + b takes a sum to the sum of its terms' images, and b to the constant. A norm scales every term alike,
+and its mean and bias find a home. LayerNorm: y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For
+x = sum_k x_k and fixed s(x),
 
     centering="constant":  y_k = g * x_k / s(x),            and  -g * m(x) / s(x) + b  goes to C
     centering="own":       y_k = g * (x_k - m(x_k)) / s(x), and                    b  goes to C
@@ -8,21 +10,25 @@ LayerNorm: y = g * (x - m(x)) / s(x) + b, with s(x) = sqrt(var(x) + eps). For x 
 so that in both cases sum_k y_k = y: the mean of a sum is the sum of the means. RMSNorm, y = g * x / rms(x), has
 neither mean nor bias: y_k = g * x_k / rms(x) in both cases. The gain g is the module's weight w, 1 + w (Gemma), or 1.
 
-Which of them a module computes is found by its formula, not by its class: see `form_of`.
+Which of them a module computes is found by its formula, not by its class: see `form_of`. Maps are read by their class,
+and proven by `addends.decomposition.proofs`. What is read from a model in half precision is widened to float32, which
+changes no value: sums of many terms are not carried in half precision.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple, overload
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
-from addends.decomposition.weights import fingerprint, own_noise, widened
-from addends.errors import InputError, UnsupportedModelError
+from addends.errors import UnsupportedModelError
 
 CENTERINGS = ("constant", "own")
+HALF = (torch.float16, torch.bfloat16)
 
 # Names by which norms call their gain, their bias and their eps; other eps that are tried stand beside them.
 _WEIGHTS, _BIASES = ("weight", "scale", "gamma"), ("bias", "beta")
@@ -30,18 +36,146 @@ _EPSILONS = ("eps", "variance_epsilon", "epsilon", "norm_eps", "layer_norm_eps")
 _USUAL_EPSILONS = (1e-5, 1e-6, 1e-12, 0.0)
 
 
-def check_centering(centering: str) -> None:
-    """Raise InputError unless ``centering`` is allowed."""
-    if centering not in CENTERINGS:
-        raise InputError(f"centering={centering!r} is not one of {CENTERINGS}.")
+@overload
+def widened(tensor: torch.Tensor) -> torch.Tensor: ...
+@overload
+def widened(tensor: None) -> None: ...
+def widened(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """The tensor in float32 if it is in half precision, else itself; None stays None."""
+    return tensor.float() if tensor is not None and tensor.dtype in HALF else tensor
+
+
+def roundoff(vectors: torch.Tensor) -> float:
+    """u sqrt(d): by how much of its size a sum of d products rounds, with the unit roundoff u of the vectors' type."""
+    return torch.finfo(vectors.dtype).eps / 2 * vectors.shape[-1] ** 0.5
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far, relative to its length, a vector that one module gives may be off its formula.
+
+    In half precision 4 unit roundoffs of the type, twice: a module rounds up to four times on the way. In float32 64 of
+    them, for sums of many entries; in float64 the same as in float32, through which transformers' own modules go.
+    """
+    return 4 * torch.finfo(dtype).eps if dtype in HALF else 64 * torch.finfo(torch.float32).eps
+
+
+# --- maps ---
+
+
+class LinearMap(NamedTuple):
+    """y = W x + b.
+
+    Attributes
+    ----------
+    weight : Tensor of shape (out, in)
+        W.
+    bias : Tensor of shape (out,), or None
+        b.
+
+    Examples
+    --------
+    >>> weight, bias = linear_map(nn.Linear(3, 2))
+    >>> weight.shape, bias.shape
+    (torch.Size([2, 3]), torch.Size([2]))
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
+def linear_map(module: nn.Module) -> LinearMap:
+    """The map of a module (nn.Linear, or GPT-2's Conv1D), widened.
+
+    The weights are read, not what the module does with them: that is proven by `addends.decomposition.proofs`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the module is no linear map that is known, or a quantised one.
+    """
+    weight, bias = stored_map(module)
+    return LinearMap(widened(weight), None if bias is None else widened(bias))
+
+
+def stored_map(module: nn.Module) -> LinearMap:
+    """`linear_map` in the type in which the module holds it: its shapes and its bias cost nothing to read."""
+    name = type(module).__name__
+    weight = getattr(module, "weight", None)
+    packed = any(hasattr(module, attribute) for attribute in ("qweight", "quant_state", "SCB"))
+    if packed or "quantized" in type(module).__module__ or _is_packed(weight):
+        raise UnsupportedModelError(
+            f"A quantised {name} stands where a linear map was expected: its weights are packed. Load the model "
+            "without quantisation (addends.load, or from_pretrained without quantization_config)."
+        )
+    if isinstance(module, nn.Linear):
+        return LinearMap(module.weight, module.bias)
+    if name == "Conv1D" and isinstance(weight, torch.Tensor):  # GPT-2's: y = x W + b
+        return LinearMap(weight.T, getattr(module, "bias", None))
+    raise UnsupportedModelError(
+        f"A {name} stands where a linear map was expected; nn.Linear and Conv1D can be read. Check "
+        "the paths of the model's row in the architectures table."
+    )
+
+
+def _is_packed(weight: object) -> bool:
+    """Whether a weight is no plain tensor of floating-point numbers."""
+    if callable(weight):  # torch's own quantised maps: a method
+        return True
+    return isinstance(weight, torch.Tensor) and (
+        not weight.is_floating_point() or type(weight.data) not in (torch.Tensor, nn.Parameter)
+    )
+
+
+def fingerprint(module: nn.Module) -> tuple:
+    """What a proof about a module rests on: its class, its hooks, its tensors. Equal as long as nothing has changed.
+
+    Not seen: a write to a tensor that passes its version by (``.data``), attributes that are no tensors, and a hook
+    that does something else from now on.
+    """
+    found: list = [*_global_forward_hooks, *_global_forward_pre_hooks]
+    for each in module.modules():
+        found += [type(each), id(vars(each).get("forward")), *each._forward_hooks, *each._forward_pre_hooks]
+        for tensor in (*each._parameters.values(), *each._buffers.values()):
+            if tensor is not None:
+                found += [id(tensor), tensor.dtype, tensor.device, 0 if tensor.is_inference() else tensor._version]
+    return tuple(found)
+
+
+def own_noise(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Standard normal numbers, the same at every call, of the type and on the device of ``like``.
+
+    From a generator of their own: torch's global one is left alone.
+    """
+    noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu", dtype=torch.float64)
+    return noise.to(like)
+
+
+# --- norms ---
 
 
 @dataclass(frozen=True)
 class Form:
     """A norm's formula: y = (offset + w) * (x - m(x)) / s(x) + b.
 
-    Without ``centred`` there is no m(x). Without ``divides`` y = x. ``weight`` and ``bias`` are the names of the
-    module's own tensors, None where it has none. ``rounds``: the module goes through float32 in a float64 model.
+    Attributes
+    ----------
+    centred : bool
+        Whether there is a mean m(x), as in a LayerNorm.
+    divides : bool
+        Without it y = x: an identity stands where a norm may stand.
+    weight, bias : str, optional
+        The names of the module's own tensors w and b; None where it has none.
+    offset : float
+        1 in Gemma's norms, else 0.
+    eps : float
+        What is added to the variance (the mean square, without a mean).
+    rounds : bool
+        Whether the module goes through float32 in a float64 model.
+
+    Examples
+    --------
+    >>> form_of(nn.LayerNorm(4), torch.zeros(1, 1, 4))
+    Form(centred=True, divides=True, weight='weight', offset=0.0, bias='bias', eps=1e-05, rounds=False)
     """
 
     centred: bool = False
@@ -84,14 +218,28 @@ class Form:
 
 @dataclass
 class Norm:
-    """A norm in one forward pass: what it read and what it gave, both of shape (sentence, position, dim).
+    """A norm in one forward pass.
 
-    ``dtype`` is the type in which the module computed, before anything was widened.
+    Attributes
+    ----------
+    module : Module
+        The norm.
+    read, gave : Tensor of shape (sentence, position, dim)
+        What it read and what it gave.
+    dtype : torch.dtype, optional
+        The type in which the module computed, before anything was widened.
+
+    Examples
+    --------
+    >>> module, terms = nn.LayerNorm(4), torch.randn(3, 1, 2, 4)  # (term, sentence, position, dim)
+    >>> norm = Norm(module, terms.sum(dim=0), module(terms.sum(dim=0)))
+    >>> torch.allclose(norm.of_sum(terms, constant=2, centering="own").sum(dim=0), norm.gave, atol=1e-6)
+    True
     """
 
     module: nn.Module
-    read: torch.Tensor = None
-    gave: torch.Tensor = None
+    read: torch.Tensor
+    gave: torch.Tensor
     dtype: torch.dtype | None = None
 
     def of_sum(
@@ -123,7 +271,7 @@ class Norm:
         mean, gain = form.mean_and_scale(self.read)  # (sentence, position, 1)
         weight, bias = form.gain_of(self.module), form.bias_of(self.module)
         gain = gain if weight is None else gain * weight  # (sentence, position, dim)
-        if bias is None and (form.rounds or not form.centred) and not self._half():
+        if bias is None and (form.rounds or not form.centred) and self._own_type() not in HALF:
             gain = self._applied(gain, mean)
         if mean is not None and centering == "own":
             own = vectors.mean(dim=-1, keepdim=True)  # (term, sentence, position, 1)
@@ -138,9 +286,6 @@ class Norm:
                 rest = self.gave - form(self.module, self.read)
                 vectors[constant].add_(rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0))
         return vectors
-
-    def _half(self) -> bool:
-        return self._own_type() in (torch.float16, torch.bfloat16)
 
     def _own_type(self) -> torch.dtype:
         return self.dtype or _own_dtype(self.module, self.read)
@@ -203,27 +348,15 @@ def _found(module: nn.Module, read: torch.Tensor, dtype: torch.dtype) -> Form:
             expected = form(module, unseen)
             gap = torch.linalg.vector_norm(gave - expected, dim=-1) / torch.linalg.vector_norm(gave, dim=-1)
             tried.append((float(gap.nan_to_num(torch.inf).max()), form))
-    gap, form = min(tried, key=lambda each: each[0])
-    if not gap <= rounding(dtype):
+    nearest, form = min(tried, key=lambda each: each[0])
+    if not nearest <= rounding(dtype):
         raise UnsupportedModelError(
             f"A {type(module).__name__} stands where a norm was expected, and gives neither what a LayerNorm nor what "
-            f"an RMSNorm gives (with the gain w, 1 + w or none): the nearest formula is off by {gap:.1e} (relative), "
-            f"where {rounding(dtype):.1e} is allowed. Undo what changes it (a hook), or correct the row's path "
-            "(addends.register(row, replace_existing=True))."
+            f"an RMSNorm gives (with the gain w, 1 + w or none): the nearest formula is off by {nearest:.1e} "
+            f"(relative), where {rounding(dtype):.1e} is allowed. Undo what changes it (a hook), or correct the row's "
+            "path (addends.register(row, replace_existing=True))."
         )
-    if dtype == torch.float64 and gap > 64 * torch.finfo(dtype).eps:
-        return Form(**{**vars(form), "rounds": True})
-    return form
-
-
-def rounding(dtype: torch.dtype) -> float:
-    """How far, relative to its length, a vector that one module gives may be off its formula.
-
-    In half precision 4 unit roundoffs of the type, twice: a module rounds up to four times on the way. In float32 64 of
-    them, for sums of many entries; in float64 the same as in float32, through which transformers' own modules go.
-    """
-    half = dtype in (torch.float16, torch.bfloat16)
-    return 4 * torch.finfo(dtype).eps if half else 64 * torch.finfo(torch.float32).eps
+    return replace(form, rounds=dtype == torch.float64 and nearest > 64 * torch.finfo(dtype).eps)
 
 
 def _forms(module: nn.Module, dim: int, dtype: torch.dtype) -> list[Form]:
@@ -236,8 +369,8 @@ def _forms(module: nn.Module, dim: int, dtype: torch.dtype) -> list[Form]:
         )
 
     weight, bias = own(_WEIGHTS), own(_BIASES)
-    named = [getattr(module, name, None) for name in _EPSILONS]
-    named = [float(value) for value in named if isinstance(value, (int, float))]
+    values = [getattr(module, name, None) for name in _EPSILONS]
+    named = [float(value) for value in values if isinstance(value, (int, float))]
     # nn.RMSNorm without an eps takes that of the type.
     epsilons = dict.fromkeys([*named, *_USUAL_EPSILONS, *(torch.finfo(each).eps for each in (dtype, torch.float32))])
     forms = [

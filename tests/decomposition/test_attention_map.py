@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from addends.decomposition.cross_attention import cross_attention
+from addends.decomposition import cross_attention
 from addends.errors import InputError
 from tests.decomposition import small_models
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
+from transformers.pytorch_utils import Conv1D
 
-from addends.decomposition.norms import Norm, check_centering, form_of, rounding
-from addends.decomposition.weights import widened
-from addends.errors import InputError, UnsupportedModelError
+from addends.decomposition.linear import Norm, form_of, linear_map, rounding, widened
+from addends.errors import UnsupportedModelError
 
 CENTERINGS = pytest.mark.parametrize("centering", ["own", "constant"])
 C = 2
@@ -203,6 +203,30 @@ def test_what_no_formula_gives_is_refused_by_its_class(dtype):
         form_of(louder, read, dtype)
 
 
-def test_an_unknown_centering_is_refused():
-    with pytest.raises(InputError, match=r"centering='none' is not one of \('constant', 'own'\)"):
-        check_centering("none")
+# --- maps ---
+
+
+@pytest.mark.parametrize("module", [nn.Linear(6, 4), nn.Linear(6, 4, bias=False), Conv1D(4, 6)], ids=str)
+def test_a_linear_map_is_its_module(module):
+    if getattr(module, "bias", None) is not None:
+        nn.init.normal_(module.bias)
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    weight, bias = linear_map(module)
+    assert weight.shape == (4, 6)
+    torch.testing.assert_close(nn.functional.linear(x, weight, bias), module(x))
+
+
+def test_what_is_no_linear_map_is_refused_by_its_class():
+    with pytest.raises(UnsupportedModelError, match="A LayerNorm stands where a linear map was expected"):
+        linear_map(nn.LayerNorm(4))
+
+
+def test_half_precision_is_widened_and_nothing_else():
+    for dtype in (torch.float16, torch.bfloat16):
+        assert widened(torch.ones(2, dtype=dtype)).dtype == torch.float32
+    for dtype in (torch.float32, torch.float64):
+        tensor = torch.ones(2, dtype=dtype)
+        assert widened(tensor) is tensor
+    assert widened(None) is None
+    weight, bias = linear_map(nn.Linear(2, 2).half())
+    assert weight.dtype == bias.dtype == torch.float32

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import addends
-from addends.decomposition.generation import end_symbols, generation_options
+from addends.decomposition.translation import end_symbols, generation_options
 from addends.errors import InputError
 from tests.conftest import SOURCES
 from tests.decomposition.small_models import make

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 import addends
+from addends.decomposition import architecture_of, by_token
+from addends.decomposition.by_token import EMPTY, SourceParts, Span, chunks_of, reach, reached, split_by_token
+from addends.decomposition.capture import capture
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models
 from tests.rounding import allowed
@@ -77,26 +80,22 @@ def test_a_target_token_speaks_only_from_its_own_position_on():
 
 def test_one_source_tokens_part_is_what_leaving_out_the_others_leaves():
     """With everything held fixed the parts are linear in the encoder's states: scaling one state scales its part."""
-    from addends.decomposition import linearised
-    from addends.decomposition.capture import capture
-    from addends.decomposition.tokens import split_by_token
-
     model = small_models.make("marian", torch.float64)
     record = capture(model, small_models.batch_for(model), attention_weights=True)
     cross = record.main.layers[0][1]
     read = torch.zeros(1, *record.main.states[0].shape, dtype=torch.float64)
     to = torch.zeros(1, dtype=torch.long)
     states = record.encoder_states
-    parts = split_by_token(states, "each")
+    parts, _ = split_by_token(states, "each")
 
-    def added(sublayer, read, source):
-        vectors, spans = torch.zeros_like(read), [(0, read.shape[2])]
-        linearised.add_written(vectors, spans, sublayer, read, "frozen", source=source)
+    def added(part):
+        vectors, spans = torch.zeros_like(read), [Span(0, read.shape[2])]
+        by_token.add_written(vectors, spans, cross, read, "frozen", source=SourceParts(part, to))
         return vectors
 
-    bias = added(cross, read, source=(torch.zeros_like(states[None]), to))
-    alone = added(cross, read, source=(parts[2:3], to)) - bias
-    tripled = added(cross, read, source=(3 * parts[2:3], to)) - bias
+    bias = added(torch.zeros_like(states[None]))
+    alone = added(parts[2:3]) - bias
+    tripled = added(3 * parts[2:3]) - bias
     torch.testing.assert_close(tripled, 3 * alone)
 
 
@@ -110,38 +109,79 @@ def test_chunks_change_nothing(name):
         torch.testing.assert_close(parts.vectors, whole.vectors)
 
 
-# --- per head ---
+# --- what is known to be zero ---
 
 
 @pytest.mark.parametrize("name", small_models.NAMES)
-@CENTERINGS
-def test_heads_sum_to_their_attention(name, centering):
-    model = small_models.make(name)
+def test_leaving_out_zeros_changes_nothing(name, monkeypatch):
+    model = small_models.make(name, torch.float64)
     batch = small_models.batch_for(model)
-    whole = addends.decompose(model, batch, centering=centering)
-    heads = addends.decompose(model, batch, centering=centering, heads=True)
-    attentions = [term for term in whole.terms if term in "ST"]
-    layers = len(whole.states) - 1
-    assert len(heads.terms) == len(whole.terms) - len(attentions) + 4 * layers * len(attentions)
-    gap = at_real_tokens(grouped(heads, whole.terms) - whole.vectors, whole.mask).norm(dim=-1)
-    relative = (gap / at_real_tokens(whole.states[:, None], whole.mask).norm(dim=-1)).max()
-    assert relative <= allowed(heads, longest_sum=64)
+    # Encoder-decoders by way of the encoder too: its spans start at single positions.
+    options = {"by": "token", "tokens": "each", "gate": "tangent"}
+    encoder = architecture_of(model.config).encoder
+    options["through_encoder"] = encoder is not None and len(encoder.sublayers) > 0
+    narrow = addends.decompose(model, batch, **options)
+    seen = []
+
+    def everywhere(spans, floats, chunk):
+        seen.append(1)
+        widest = max(spans)[1]
+        yield from chunks_of([Span(0, widest)] * len(spans), floats, chunk)
+
+    # Spans that are everything: a decomposition that knows of no zero.
+    monkeypatch.setattr(by_token, "chunks_of", everywhere)
+    monkeypatch.setattr(by_token, "reached", lambda reads, span: Span(0, len(reads)))
+    wide = addends.decompose(model, batch, **options)
+    assert seen
+    torch.testing.assert_close(narrow.vectors, wide.vectors, rtol=1e-12, atol=1e-12)
 
 
-def test_a_head_is_zero_until_its_layer():
-    parts = addends.decompose(model := small_models.make("bert"), small_models.batch_for(model), heads=True)
-    second = [k for k, term in enumerate(parts.terms) if term.startswith("T2.")]
-    assert parts.vectors[1, second].abs().sum() == 0
-    assert parts.vectors[2, second].abs().sum() > 0
+def test_a_decoders_target_token_leaves_nothing_before_itself():
+    model = small_models.make("marian")
+    parts = addends.decompose(model, small_models.batch_for(model), by="token", tokens="each")
+    for number, term in enumerate(parts.terms):
+        if term[0] == "T":
+            place = int(term[1:])
+            assert not parts.vectors[:, number, :, :place].any()
+            assert parts.vectors[-1, number, :, place:].any()
+    source = [number for number, term in enumerate(parts.terms) if term[0] == "S"]
+    assert not parts.vectors[0, source].any()
+    assert parts.vectors[1, source].any()
 
 
-def test_silencing_a_head_silences_its_part():
+def test_chunks_take_neighbours_of_one_span_up_to_a_chunk_and_no_empty_ones():
+    spans = [EMPTY, *[Span(0, 4)] * 3, Span(2, 4), EMPTY, Span(2, 4)]
+    assert list(chunks_of(spans, floats=8, chunk=None)) == [
+        (slice(1, 3), (0, 4)),
+        (slice(3, 4), (0, 4)),
+        (slice(4, 5), (2, 4)),
+        (slice(6, 7), (2, 4)),
+    ]
+    assert [chosen for chosen, _ in chunks_of(spans, floats=1, chunk=3)] == [
+        slice(1, 4),
+        slice(4, 5),
+        slice(6, 7),
+    ]
+
+
+def test_spans_join_and_follow_who_reads_whom():
+    assert Span(1, 2).joined(Span(4, 6)) == (1, 6)
+    assert EMPTY.joined(Span(4, 6)) == Span(4, 6).joined(EMPTY) == (4, 6)
+    weights = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]])[None, None]  # (sentence, head, position, read)
+    assert reached(reach(weights), Span(0, 1)) == (0, 2)
+    assert reached(reach(weights), Span(1, 2)) == (1, 3)
+    assert reached(reach(weights), Span(2, 3)) == (2, 3)
+    assert reached(reach(weights[..., :2, :]), Span(2, 3)) == EMPTY
+
+
+def test_a_source_token_that_is_an_atom_is_one_product_less():
+    """The two ways through a cross-attention: by position, and as parts that could overlap."""
     model = small_models.make("marian", torch.float64)
-    with torch.no_grad():
-        model.model.decoder.layers[0].encoder_attn.out_proj.weight[:, 8:16] = 0  # of four heads of 8, the second
-    parts = addends.decompose(model, small_models.batch_for(model), heads=True)
-    assert parts.vectors[:, parts.terms.index("S1.1")].abs().sum() == 0
-    assert parts.vectors[1, parts.terms.index("S1.0")].abs().sum() > 0
+    batch = small_models.batch_for(model)
+    each = addends.decompose(model, batch, by="token", tokens="each")
+    grouped = addends.decompose(model, batch, by="token")
+    source = [number for number, term in enumerate(each.terms) if term[0] == "S"]
+    torch.testing.assert_close(each.vectors[:, source].sum(dim=1), grouped.vectors[:, 0], rtol=1e-10, atol=1e-10)
 
 
 # --- bad input ---
