@@ -121,10 +121,10 @@ def replicate(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error of this project's own is one paragraph on standard error, and exit status 1."""
+    """Run the command; an error in words is one paragraph on standard error, and exit status 1."""
     try:
         app(arguments, prog_name="addends")
-    except AddendsError as error:
+    except (AddendsError, ImportError) as error:  # an extra that is not installed says so in words
         typer.echo(f"addends: {error}", err=True)
         raise SystemExit(1) from error
 

@@ -282,7 +282,7 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].exists():
         raise DataError(f"No {table!r} table at {path}: a parquet file, or a folder of them, is wanted there.")
-    frames = [validate(_read_parquet(file), table, origin=str(file)) for file in files]
+    frames = [validate(read_parquet(file), table, origin=str(file)) for file in files]
     if len(frames) == 1:
         return frames[0]
     joined = pd.concat(frames, ignore_index=True)
@@ -332,7 +332,14 @@ def read_suite(folder: str | os.PathLike, table: str, runs: Sequence[str] | None
     return pd.concat([of_run[run] for run in dict.fromkeys(runs)], ignore_index=True)
 
 
-def _read_parquet(file: Path) -> pd.DataFrame:
+def read_parquet(file: Path) -> pd.DataFrame:
+    """Any table, from one parquet file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, truncated or no parquet.
+    """
     try:
         return pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError

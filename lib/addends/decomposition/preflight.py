@@ -101,7 +101,14 @@ def preflight(
     return _table([verdict, *rows, *own, *wide, *_seconds(model, batch, record.row), *_memory(record, batch)])
 
 
-def _row(check: str, result: str, passed: bool | None = None, detail: str = "", value=None, limit=None) -> dict:
+def _row(
+    check: str,
+    result: str,
+    passed: bool | None = None,
+    detail: str = "",
+    value: float | None = None,
+    limit: float | None = None,
+) -> dict:
     return {"check": check, "result": result, "passed": passed, "detail": detail, "value": value, "limit": limit}
 
 
