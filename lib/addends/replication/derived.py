@@ -23,7 +23,7 @@ from addends.replication import (
     sentences,
 )
 from addends.replication.released import LAYERS
-from addends.tables import METHODS, write_parquet
+from addends.tables import METHODS, read_parquet, write_parquet
 from crossed.threads import one_thread
 
 COMMAND = "addends replicate"
@@ -149,10 +149,7 @@ def read(folder: str | os.PathLike) -> dict[str, pd.DataFrame]:
         remedy = f"Restore it from version control, or run `{COMMAND}`."
         if not file.is_file():
             raise DataError(f"{file} is missing. {remedy}")
-        try:
-            frame = pd.read_parquet(file)
-        except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-            raise DataError(f"{file} cannot be read as parquet ({error}). {remedy}") from error
+        frame = read_parquet(file)
         found[name] = _checked(frame.astype(dict.fromkeys(frame.select_dtypes("float"), "float64")), name, str(file))
     return found
 
