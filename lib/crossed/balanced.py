@@ -182,12 +182,8 @@ def replicated_shares(
         A number of the ``column`` (the sentence's length): what it explains is taken out of that variance first.
     rows : str
         "these": the levels of ``row`` are fixed; "any": they are a sample, and the shares are about others like them.
-    by : str or list of str, optional
+    by, level, draws, seed
         As for `crossed_shares`.
-    level : float
-        Of the intervals, between 0 and 1.
-    draws, seed : int
-        How many draws (1,000 at least), and the seed of ``numpy.random.default_rng``.
 
     Returns
     -------
@@ -301,9 +297,8 @@ def _analysis_of_variance(
     ]
     df = [rows - 1, columns - 1, (rows - 1) * (columns - 1)]
     levels = [rows, columns, rows * columns]
-    weights = np.array([[1, 0, -1], [0, 1, -1], [0, 0, 1]]) / np.array(
-        [[replicates * columns], [replicates * rows], [replicates]]
-    )
+    sizes = np.array([[replicates * columns], [replicates * rows], [replicates]])
+    weights = np.array([[1, 0, -1], [0, 1, -1], [0, 0, 1]]) / sizes
     names = [row, column, "interaction + residual"]
     if replicates > 1:
         sums.append(np.sum((cells - by_cell[:, :, None]) ** 2))
@@ -323,12 +318,11 @@ def _mean_squares(cells: np.ndarray, x: np.ndarray | None) -> tuple[np.ndarray, 
     drift = cells.mean(axis=1) - by_row[:, None] - by_replicate[None, :]  # (row, replicate)
     rest = cells - (by_row[:, None] + by_column[None, :] + together)[:, :, None]  # (row, column, replicate)
     rest = rest - (by_replicate[None, :] + drift)[:, None, :]
-    covariates = 0
     if x is not None:
-        by_column, covariates = by_column - x * (x @ by_column) / (x @ x), 1
+        by_column = by_column - x * (x @ by_column) / (x @ x)
     parts = [by_row, by_column, by_replicate, together, drift, rest]
     times = np.array([s * k, r * k, r * s, k, s, 1])
-    df = [r - 1, s - 1 - covariates, k - 1, (r - 1) * (s - 1), (r - 1) * (k - 1), r * (s - 1) * (k - 1)]
+    df = [r - 1, s - 1 - (x is not None), k - 1, (r - 1) * (s - 1), (r - 1) * (k - 1), r * (s - 1) * (k - 1)]
     return np.array(df), times * np.array([np.sum(part**2) for part in parts]) / df
 
 
@@ -374,15 +368,12 @@ def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: s
             raise InputError(f"{where}: the factor {factor!r} has {len(found)} level(s), {found}; it needs two.")
     counts = np.zeros(shape, dtype=int)
     np.add.at(counts, codes, 1)
-    for wrong, what in ((counts > 1, "holds more than one value"), (counts == 0, "is missing")):
+    several = "holds more than one value", "name the column that tells the values apart as replicate=, or average them"
+    none = "is missing", "only the full crossing can be divided in this way: leave that level out everywhere"
+    for wrong, (what, fix) in ((counts > 1, several), (counts == 0, none)):
         if wrong.any():
             first = np.unravel_index(np.flatnonzero(wrong)[0], shape)
-            cell = ", ".join(f"{factor}={found[n]!r}" for factor, found, n in zip(factors, levels, first, strict=True))
-            fix = (
-                "name the column that tells the values apart as replicate=, or average them"
-                if what.startswith("holds")
-                else "only the full crossing can be divided in this way: leave that level out everywhere"
-            )
+            cell = named(factors, [found[place] for found, place in zip(levels, first, strict=True)])
             raise InputError(f"{where}: the cell {cell} {what} ({wrong.sum()} such cell(s) of {counts.size}); {fix}.")
     cells = np.empty(shape)
     cells[codes] = values - values.mean()

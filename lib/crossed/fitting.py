@@ -1,7 +1,7 @@
-"""Linear mixed models with crossed random effects: is it the run, or the sentence?
+"""A formula and a table become a fitted mixed model.
 
-The model, for observation i with fixed predictors x_i,
-in level g(i) of each grouping factor g, with the columns z_i of its random term::
+The model, for observation i with fixed predictors x_i, in level g(i) of each grouping factor g, with the columns z_i of
+its random term::
 
     y_i = x_i' beta + sum_g z_gi' b_g(i) + e_i,    b_g ~ N(0, Sigma_g),  e ~ N(0, scale), all independent
 
@@ -70,8 +70,7 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
     Raises
     ------
     InputError
-        If the formula cannot be read, or the data cannot carry it: see
-        :func:`crossed.formulas.parse` and
+        If the formula cannot be read, or the data cannot carry it: see :func:`crossed.formulas.parse` and
         :func:`crossed.design.design`; or if the model leaves no residual.
 
     References

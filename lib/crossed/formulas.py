@@ -40,7 +40,7 @@ class Bar:
 
 
 class Terms(dict[frozenset[Expression], Term]):
-    """Terms by the set of their factors, in the order of writing; the intercept is the term of no factors."""
+    """Terms by the set of their factors, in the order of writing: of ``1 + x + x:w`` by {}, {x} and {x, w}."""
 
     without_intercept = False
 

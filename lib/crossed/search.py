@@ -28,11 +28,8 @@ _SAME = 1e-9
 _DECREMENT = 1e-8
 """A Newton step that promises less deviance than this moves no parameter by a 10,000th of its standard error."""
 
-_PROBES = np.array([2e-4, 1e-3, 1e-2, 1e-1, 1.0])
-"""How far a diagonal entry at zero is moved, to see whether it would leave."""
-
-_FAR = 30.0
-"""How much larger, relative to the residual, the effects of a further start are."""
+_PROBES = np.array([2e-4, 1e-3, 1e-2, 1e-1, 1.0])  # how far an entry at zero is moved, to see whether it would leave
+_FAR = 30.0  # how much larger, relative to the residual, the effects of a further start are
 
 Slopes = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """A function of a point that gives its value and its gradient."""
@@ -72,14 +69,13 @@ class Objective:
 
     def hessian(self, theta: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Second derivatives by the ``free`` entries, (free, free); ``free`` is Boolean, (parameter,)."""
-        matrix = jacobian(lambda point: self.gradient(point)[1][free], theta, np.flatnonzero(free))
-        return (matrix + matrix.T) / 2
+        return hessian(lambda point: self.gradient(point)[1][free], theta, np.flatnonzero(free))
 
 
 def jacobian(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Derivatives of a function (value,) of ``point`` by its entries at ``places``, (place, value).
 
-    Central differences of fourth order. Of a gradient they are the Hessian.
+    Central differences of fourth order.
     """
     rows = []
     for place in places:
@@ -90,6 +86,12 @@ def jacobian(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray, pl
     return np.array(rows)
 
 
+def hessian(gradient: Callable[[np.ndarray], np.ndarray], point: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The `jacobian` of a gradient (place,), made symmetric, (place, place)."""
+    matrix = jacobian(gradient, point, places)
+    return (matrix + matrix.T) / 2
+
+
 def analysis_of_variance(terms: list[Term], residuals: np.ndarray) -> list[np.ndarray]:
     """Blocks of Lambda from one-way analyses of variance of least-squares residuals, one a random intercept.
 
@@ -98,21 +100,18 @@ def analysis_of_variance(terms: list[Term], residuals: np.ndarray) -> list[np.nd
     estimate is at zero. Slopes start at a tenth of the residual SD.
     """
     whole = residuals @ residuals
-    squares, df, sizes = [], [], []
-    for term in terms:
+    squares, df = np.empty(len(terms)), np.array([term.levels - 1 for term in terms])
+    for number, term in enumerate(terms):
         counts = np.bincount(term.codes, minlength=term.levels)
-        between = np.sum(np.bincount(term.codes, residuals, term.levels) ** 2 / counts)
-        squares.append(between)
-        df.append(term.levels - 1)
-        sizes.append(len(residuals) / term.levels)
-    left = [term.intercept_only for term in terms]
-    error_df = len(residuals) - 1 - np.sum(np.array(df)[left])
-    rest = whole - np.sum(np.array(squares)[left])
+        squares[number] = np.sum(np.bincount(term.codes, residuals, term.levels) ** 2 / counts)
+    intercepts = [term.intercept_only for term in terms]
+    error_df = len(residuals) - 1 - np.sum(df[intercepts])
+    rest = whole - np.sum(squares[intercepts])
     # Where factors overlap their squares do too, and what is left may be nothing: then only somewhere to start from.
     error = rest / error_df if error_df > 0 and rest > 1e-3 * whole else whole / len(residuals) / 10
     blocks = []
-    for term, square, freedom, size in zip(terms, squares, df, sizes, strict=True):
-        ratio = max((square / freedom - error) / error, 1e-2) / size
+    for term, square, freedom in zip(terms, squares, df, strict=True):
+        ratio = max((square / freedom - error) / error, 1e-2) / (len(residuals) / term.levels)
         blocks.append(np.diag([np.sqrt(ratio) if term.intercept_only else 0.1] * term.width))
         if not term.intercept_only:
             blocks[-1][0, 0] = np.sqrt(ratio)
@@ -163,8 +162,7 @@ def _elsewhere(template: Template, theta: np.ndarray) -> list[np.ndarray]:
         width = len(block)
         if width == 1:
             continue
-        covariance = block @ block.T
-        sds = np.sqrt(np.diag(covariance))
+        sds = np.sqrt(np.diag(block @ block.T))
         usual = max(sds.max(), 0.1)
         others = [np.diag(sds.clip(min=0.1 * usual))]
         for effect in range(width):
@@ -174,8 +172,7 @@ def _elsewhere(template: Template, theta: np.ndarray) -> list[np.ndarray]:
                 others.append(np.outer(sign * sds.clip(min=0.3 * usual), np.eye(width)[0]))
             others.append(np.diag(np.where(sign < 0, 0.0, sds.clip(min=0.1 * usual))))
         others.append(np.outer(sds.clip(min=0.3 * usual), np.eye(width)[0]))
-        for other in others:
-            found.append(template.vector([*blocks[:number], triangle(other), *blocks[number + 1 :]]))
+        found += [template.vector([*blocks[:number], triangle(other), *blocks[number + 1 :]]) for other in others]
     return found
 
 
@@ -337,8 +334,7 @@ def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
     value = objective(theta)
     if not np.isfinite(value) or np.abs(theta).max() > UNBOUNDED:
         return False
-    moved = _off_zero(objective, theta)
-    if objective(moved) < value - 2 * _same(value) - 1e-8:
+    if objective(_off_zero(objective, theta)) < value - 2 * _same(value) - 1e-8:
         return False
     turns = [np.linalg.svd(block)[:2] for block in objective.template.blocks(theta)]
     factors = [left * np.where(sds < 1e-12, 0.0, sds) for left, sds in turns]  # columns: directions with variance
@@ -360,8 +356,7 @@ def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
         _, slopes, _ = objective.likelihood.gradient(moved)
         return np.array([slopes[term][row, column] for term, row, column in places])
 
-    hessian = jacobian(slope, here, np.arange(len(here)))
-    _, decrement = _newton((hessian + hessian.T) / 2, slope(here))
+    _, decrement = _newton(hessian(slope, here, np.arange(len(here))), slope(here))
     return decrement <= _DECREMENT
 
 
@@ -380,8 +375,7 @@ def minimise(objective: Slopes, start: np.ndarray, lower: np.ndarray, diagonal: 
     """
     if len(start) == 0:
         return objective(start)[0], start
-    upper = np.full(len(start), 10 * UNBOUNDED)
-    best, point, begin = np.inf, start, start
+    upper, best, point, begin = np.full(len(start), 10 * UNBOUNDED), np.inf, start, start
     for _ in range(8):
         value, found = descend(objective, begin, lower, upper, maxiter=300, ftol=1e-13, gtol=1e-6)
         gain = best - value
