@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
-from crossed.checks import check_level, listed, named, names_of, numbers, require_columns, rounding_of
+from crossed.checks import check_level, listed, named, names_of, numbers, require_columns
 
 __all__ = [
     "check_choice",
@@ -120,3 +120,9 @@ def optional_module(name: str, extra: str, where: str) -> ModuleType | Any:
         raise ImportError(
             f"{where} needs {error.name}, which is not installed. Install it with pip install 'addends[{extra}]'."
         ) from error
+
+
+def rounding_of(column: pd.Series) -> float:
+    """Two units in the last place of the column's type, relative to its largest value."""
+    dtype = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype))
+    return 2 * float(np.finfo(dtype if dtype.kind == "f" else "float64").eps)

@@ -77,12 +77,6 @@ def listed(items: Iterable, most: int = 5) -> str:
     return ", ".join(str(item) for item in items[:most]) + rest
 
 
-def rounding_of(column: pd.Series) -> float:
-    """Two units in the last place of the column's type, relative to its largest value."""
-    dtype = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype))
-    return 2 * float(np.finfo(dtype if dtype.kind == "f" else "float64").eps)
-
-
 def named(names: Sequence[str], values: Sequence) -> str:
     """A row's name as text: ``run='a', layer=6``."""
     return ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))

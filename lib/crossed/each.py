@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from tqdm.auto import tqdm
 
 from crossed.checks import check_level, check_reml, groups_of, names_of
@@ -99,17 +99,10 @@ def fit_each(
     family = table["p"].notna().to_numpy()
     p = table["p"].to_numpy(dtype=float)
     table["p_holm"], table["p_bh"] = np.nan, np.nan
-    table.loc[family, "p_holm"] = _holm(p[family])
-    table.loc[family, "p_bh"] = stats.false_discovery_control(p[family], method="bh") if family.any() else []
+    if family.any():
+        for name, method in (("p_holm", "holm"), ("p_bh", "fdr_bh")):
+            table.loc[family, name] = multipletests(p[family], method=method)[1]
     return table
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """The k-th smallest of m p-values times m - k + 1, at least those of the smaller ones, at most 1."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
 
 
 def _rows_of(formula: str, rows: pd.DataFrame, reml: bool, wanted: list[str] | None, level: float) -> pd.DataFrame:

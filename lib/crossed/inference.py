@@ -26,6 +26,7 @@ from crossed.checks import check_level
 from crossed.design import Grouping
 from crossed.errors import InputError
 from crossed.estimate import Estimate
+from crossed.expressions import expression
 from crossed.likelihood import Template
 from crossed.search import SINGULAR, jacobian
 from crossed.threads import one_thread
@@ -111,6 +112,73 @@ def contrasts(fit: Estimate, weights: ArrayLike, level: float = 0.95) -> pd.Data
     p = 2 * stats.t.sf(np.abs(estimates / se), df)
     values = {"estimate": estimates, "se": se, "df": df, "p": p, "lower": estimates - half, "upper": estimates + half}
     return pd.DataFrame(values)
+
+
+def slope_weights(fit: Estimate, slope: str, factor: str) -> pd.DataFrame:
+    """By which weights of the fixed effects the slope of each level of a factor is made.
+
+    ::
+
+        fit = crossed.fit("y ~ C(kind) * x + (1 | run)", data)  # kinds a and b
+        weights = fit.slope_weights("x", "kind")  # a: that of x; b: that of x and of the difference C(kind)[b]:x
+        fit.contrasts(weights)
+
+    Parameters
+    ----------
+    slope : str
+        As it stands in the formula: a column, or ``scale(x)``.
+    factor : str
+        The column of the levels.
+
+    Returns
+    -------
+    DataFrame
+        One row a level, in the order of the levels, one column a fixed effect.
+
+    Raises
+    ------
+    InputError
+        If the fit has not one slope for each level, or the slope depends on something else too.
+    """
+    where = f"The fit of {fit.formula!r}"
+    slope = expression(slope, where).text
+    fixed, at = fit.design.fixed, 0
+    levels: tuple | None = None
+    parts: list[tuple[slice, list[np.ndarray]]] = []
+    for block in fixed.blocks:
+        here = slice(at, at + len(block.names))
+        at = here.stop
+        others = [(name, coding) for name, coding in zip(block.factors, block.codings, strict=True) if name != slope]
+        if len(others) == len(block.factors):
+            uses = {column for name in block.factors for column in fixed.factors[name].read.columns}
+            if slope in uses:
+                raise InputError(f"{where} has {list(block.names)} too, so that {slope!r} has no slope of its own.")
+            continue
+        codings = [coding for name, coding in others if fixed.factors[name].read.columns == (factor,)]
+        coded = [coding for coding in codings if coding is not None]
+        if len(coded) < len(others):
+            raise InputError(
+                f"{where} has {list(block.names)}: the slope of {slope!r} is not one for each level of {factor!r}, but "
+                "depends on something else too."
+            )
+        parts.append((here, coded))
+        for name, _ in others:
+            levels = fixed.factors[name].levels
+    if levels is None:
+        raise InputError(
+            f"{where} has no slope of {slope!r} for each level of {factor!r}: its parameters are {fit.names}. Write "
+            f"C({factor}) + C({factor}):{slope} in its formula."
+        )
+    rows = np.zeros((len(levels), at))
+    for row in range(len(levels)):
+        for here, coded in parts:
+            weights: np.ndarray = np.ones(1)
+            for coding in coded:
+                weights = np.kron(weights, coding[row])
+            if len(weights) != here.stop - here.start:
+                raise InputError(f"{where}: {slope!r} makes several columns, and so has no single slope.")
+            rows[row, here] = weights
+    return pd.DataFrame(rows, [str(level) for level in levels], fit.names)
 
 
 def _negligible(template: Template, theta: np.ndarray) -> np.ndarray:

@@ -113,6 +113,10 @@ class MixedFit(Estimate):
         """See :func:`crossed.inference.contrasts`."""
         return inference.contrasts(self, weights, level)
 
+    def slope_weights(self, slope: str, factor: str) -> pd.DataFrame:
+        """See :func:`crossed.inference.slope_weights`."""
+        return inference.slope_weights(self, slope, factor)
+
     def profile_intervals(self, level: float = 0.95, method: str = "auto") -> pd.DataFrame:
         """See :func:`crossed.profile.profile_intervals`."""
         return profile.profile_intervals(self, level, method)

@@ -28,12 +28,20 @@ def glued(folder: Path) -> dict[tuple[str, str], str]:
 
 def main(before: str, after: str) -> int:
     old, new = glued(Path(before)), glued(Path(after))
-    for page, name in sorted(old | new):
+    gone, come = ({key: one[key] for key in one if key not in other} for one, other in ((old, new), (new, old)))
+    renamed = 0
+    for (page, name), value in list(gone.items()):
+        match = next((key for key in come if key[0] == page and come[key] == value), None)
+        if match:
+            renamed += 1
+            print(f"{page}: {name} is now {match[1]}, {value} still")
+            del gone[page, name], come[match]
+    changed = [key for key in old if key in new and old[key] != new[key]]
+    for page, name in sorted([*changed, *gone, *come]):
         was, now = old.get((page, name), "(absent)"), new.get((page, name), "(absent)")
-        if was != now:
-            print(f"{page}, {name}: {was} -> {now}")
-    different = sum(old.get(key) != new.get(key) for key in old | new)
-    print(f"{len(old)} values before, {len(new)} after, {different} differ")
+        print(f"{page}, {name}: {was} -> {now}")
+    different = len(changed) + len(gone) + len(come)
+    print(f"{len(old)} values before, {len(new)} after: {renamed} have another name, {different} differ")
     return int(different > 0)
 
 

@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 import crossed
 from addends.checks import check_level, group_names, listed, names_of, numbers, require_columns
 from addends.errors import InputError
-from crossed.expressions import expression
 
 
 def split_predictor(
@@ -120,15 +119,13 @@ def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.Dat
     InputError
         If the fit has not one slope for each level, or the slope depends on something else too.
     """
-    levels, contrasts = _contrasts(fit, slope, factor)
-    table = fit.contrasts(contrasts)
-    table.insert(0, factor, levels)
-    return table
+    weights = fit.slope_weights(slope, factor)
+    return fit.contrasts(weights).assign(**{factor: weights.index}).set_index(factor).reset_index()
 
 
 def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
     """What the slopes of `each_level` say of other levels: their `heterogeneity`."""
-    _, contrasts = _contrasts(fit, slope, factor)
+    contrasts = fit.slope_weights(slope, factor).to_numpy()
     covariance = contrasts @ fit.cov_params.to_numpy() @ contrasts.T
     return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2, level)
 
@@ -266,42 +263,3 @@ def slopes_by_level(
         over.append(group | over_levels(fit, slope, factor).to_dict())
     of_levels = pd.concat(each, ignore_index=True)
     return Slopes(of_levels[[*by, *of_levels.columns.difference(by, sort=False)]], pd.DataFrame(over))
-
-
-def _contrasts(fit: crossed.MixedFit, slope: str, factor: str) -> tuple[list[str], np.ndarray]:
-    """The levels of ``factor``, and by which weights of the parameters each one's slope is made, (level, parameter)."""
-    where = f"The fit of {fit.formula!r}"
-    slope = expression(slope, where).text
-    fixed, at, levels, parts = fit.design.fixed, 0, None, []
-    for block in fixed.blocks:
-        here = slice(at, at + len(block.names))
-        at = here.stop
-        others = [(name, coding) for name, coding in zip(block.factors, block.codings, strict=True) if name != slope]
-        if len(others) == len(block.factors):
-            uses = {column for name in block.factors for column in fixed.factors[name].read.columns}
-            if slope in uses:
-                raise InputError(f"{where} has {list(block.names)} too, so that {slope!r} has no slope of its own.")
-            continue
-        if any(coding is None or fixed.factors[name].read.columns != (factor,) for name, coding in others):
-            raise InputError(
-                f"{where} has {list(block.names)}: the slope of {slope!r} is not one for each level of {factor!r}, but "
-                "depends on something else too."
-            )
-        parts.append((here, others))
-        for name, _ in others:
-            levels = fixed.factors[name].levels
-    if levels is None:
-        raise InputError(
-            f"{where} has no slope of {slope!r} for each level of {factor!r}: its parameters are {fit.names}. Write "
-            f"C({factor}) + C({factor}):{slope} in its formula."
-        )
-    contrasts = np.zeros((len(levels), at))
-    for row, level in enumerate(levels):
-        for here, others in parts:
-            weights = np.ones(1)
-            for name, coding in others:
-                weights = np.kron(weights, coding[fixed.factors[name].levels.index(level)])
-            if len(weights) != here.stop - here.start:
-                raise InputError(f"{where}: {slope!r} makes several columns, and so has no single slope.")
-            contrasts[row, here] = weights
-    return [str(level) for level in levels], contrasts
