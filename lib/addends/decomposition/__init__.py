@@ -15,7 +15,7 @@ from addends.decomposition.batch import Batch
 from addends.decomposition.encoding import encode
 from addends.decomposition.exactness import cancellation, relative_gap
 from addends.decomposition.indicators import indicators, state_by_input, with_places
-from addends.decomposition.labels import labels
+from addends.decomposition.labels import labels, words
 from addends.decomposition.languages import set_languages
 from addends.decomposition.loading import load
 from addends.decomposition.logits import logit_shares
@@ -52,4 +52,5 @@ __all__ = [
     "state_by_input",
     "translate",
     "with_places",
+    "words",
 ]
