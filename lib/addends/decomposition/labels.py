@@ -37,8 +37,8 @@ class Labels:
 
     Examples
     --------
-    >>> names = labels(model, tokenizer, batch)  # doctest: +SKIP
-    >>> names.inputs, names.states, names.row  # doctest: +SKIP
+    >>> names = labels(model, tokenizer, batch)
+    >>> names.inputs, names.states, names.row
     (('Il', 'pleut', '.', '</s>'), ('It', 'is', 'raining', '.', '</s>'), 'the token this state predicts')
     """
 

@@ -49,10 +49,10 @@ class Parts:
 
     Examples
     --------
-    >>> parts = addends.decompose(model, batch)  # doctest: +SKIP
-    >>> parts  # doctest: +SKIP
+    >>> parts = addends.decompose(model, batch)
+    >>> parts
     Parts(by='sublayer', terms=(I, S, T, F, C), centering='constant', layer 7, term 5, sentence 1, position 7, dim 512)
-    >>> parts.vectors.sum(dim=1) - parts.states  # rounding alone  # doctest: +SKIP
+    >>> parts.vectors.sum(dim=1) - parts.states  # rounding alone
     """
 
     vectors: torch.Tensor
