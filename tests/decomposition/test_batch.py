@@ -27,6 +27,23 @@ def test_all_tensors_move_and_nothing_else_changes():
     assert (batch.texts, batch.truncated, batch.labels) == (("a", "b"), (("sources", 1),), None)
 
 
+def test_one_sentence_keeps_its_padding_or_loses_it_on_the_side_of_the_attention_mask():
+    ids, mask = torch.arange(6).reshape(2, 3), torch.tensor([[1, 1, 1], [0, 1, 1]])
+    written = torch.arange(8).reshape(2, 4)
+    batch = addends.Batch(ids, mask, written, written > 5, texts=("a", "b"))
+    padded, bare = batch.sentence(1), batch.sentence(1, padded=False)
+    assert (padded.input_ids.tolist(), padded.attention_mask.tolist()) == ([[3, 4, 5]], [[0, 1, 1]])
+    assert (bare.input_ids.tolist(), bare.attention_mask.tolist()) == ([[4, 5]], [[1, 1]])
+    for each in (padded, bare):
+        assert each.decoder_input_ids.tolist() == [[4, 5, 6, 7]]
+        assert each.mask.tolist() == [[False, False, True, True]]
+        assert each.texts == ("b",)
+    single = addends.Batch(ids, mask, labels=ids, decoder_mask=mask).sentence(1, padded=False)
+    assert (single.labels.tolist(), single.mask.tolist()) == ([[4, 5]], [[True, True]])
+    with pytest.raises(InputError, match="sentence=2: the batch has sentences 0 to 1"):
+        batch.sentence(2)
+
+
 # --- bad input ---
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from addends.decomposition import Attention, architecture_of
+import addends
+from addends.decomposition import Attention, architecture_of, record
 from addends.decomposition.capture import capture
-from addends.decomposition.linear import linear_map
+from addends.decomposition.linear import LinearMap, linear_map
 from addends.decomposition.record import value_rows
 from tests.decomposition.small_models import batch_for, make
 
@@ -63,3 +64,35 @@ def test_the_constant_output_is_what_a_sublayer_writes_without_its_inputs(name):
         for sublayer, constant in zip(layer, constants, strict=True):
             written = sublayer.written[batch.mask]
             torch.testing.assert_close(written, constant.expand_as(written))
+
+
+@pytest.mark.parametrize(
+    "options", [{"by": "sublayer"}, {"by": "token"}, {"by": "token", "tokens": "each", "chunk": 1}]
+)
+def test_in_half_precision_each_map_is_widened_once_a_decomposition_and_let_go_of(options, monkeypatch):
+    model = make("marian", torch.bfloat16)
+    batch = batch_for(model)
+    addends.decompose(model, batch, **options)  # with the proofs, which read maps of their own
+    read, kept = [], []
+    monkeypatch.setattr(record, "linear_map", lambda module: read.append(module) or linear_map(module))
+    forget = record.Sublayer.forget
+
+    def watched(sublayer):
+        kept.append([name for name, value in vars(sublayer).items() if isinstance(value, LinearMap)])
+        forget(sublayer)
+        assert not any(isinstance(value, LinearMap) for value in vars(sublayer).values())
+
+    monkeypatch.setattr(record.Sublayer, "forget", watched)
+    addends.decompose(model, batch, **options)
+    assert len(read) == len(set(read)) == sum(map(len, kept))
+    assert len(kept) == 2 * 3  # layer, sublayer
+
+
+def test_maps_are_read_anew_after_they_were_let_go_of():
+    model = make("marian", torch.bfloat16)
+    sublayer = capture(model, batch_for(model)).main.sublayers[0]
+    first = sublayer.output_map
+    assert sublayer.output_map is first
+    sublayer.forget()
+    assert sublayer.output_map is not first
+    assert torch.equal(sublayer.output_map.weight, first.weight)

@@ -1,8 +1,9 @@
 """The decomposition: from a model and sentences to exact sums of vectors, and what each of them contributes.
 
-On the way of the data: architecture and architectures (what is supported), loading, batch, encoding and translation,
-record and capture (one forward pass), linear (maps and norms), proofs, by_sublayer and by_token (the two methods),
-parts (`decompose`), indicators, attention_map, logits, labels, preflight, measure.
+On the way of the data: architecture and architectures (the families), loading, batch, languages, encoding and
+translation; ambient, record and capture (one forward pass); linear (maps and norms) and proofs; by_sublayer and
+by_token (the two methods); exactness and parts (`decompose`); indicators, attention_map, logits, labels, preflight,
+measure. A module may be called as its main function: the room offers the function.
 
 This room imports the ground floor alone (tables, checks, errors). It needs torch and transformers. Pages and other
 rooms take its names from here.
@@ -15,7 +16,7 @@ from addends.decomposition.batch import Batch
 from addends.decomposition.encoding import encode
 from addends.decomposition.exactness import cancellation, relative_gap
 from addends.decomposition.indicators import indicators, state_by_input, with_places
-from addends.decomposition.labels import labels
+from addends.decomposition.labels import labels, words
 from addends.decomposition.languages import set_languages
 from addends.decomposition.loading import load
 from addends.decomposition.logits import logit_shares
@@ -52,4 +53,5 @@ __all__ = [
     "state_by_input",
     "translate",
     "with_places",
+    "words",
 ]

@@ -37,8 +37,8 @@ class Labels:
 
     Examples
     --------
-    >>> names = labels(model, tokenizer, batch)  # doctest: +SKIP
-    >>> names.inputs, names.states, names.row  # doctest: +SKIP
+    >>> names = labels(model, tokenizer, batch)
+    >>> names.inputs, names.states, names.row
     (('Il', 'pleut', '.', '</s>'), ('It', 'is', 'raining', '.', '</s>'), 'the token this state predicts')
     """
 
@@ -61,10 +61,10 @@ def labels(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Ba
     inputs = batch.input_ids[sentence][batch.attention_mask[sentence].bool()]
     written = batch.decoder_input_ids if batch.labels is None else batch.labels
     states = (batch.input_ids if written is None else written)[sentence][batch.mask[sentence]]
-    return Labels(_words(tokenizer, states), _words(tokenizer, inputs), ROWS[kind], COLUMNS[kind])
+    return Labels(words(tokenizer, states), words(tokenizer, inputs), ROWS[kind], COLUMNS[kind])
 
 
-def _words(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> tuple[str, ...]:
+def words(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> tuple[str, ...]:
     """Tokens as a reader can read them: without the mark of a word's beginning, bytes as the letters they spell.
 
     A token that is a blank alone is "▁"; of one that ends inside a character, that character is "\ufffd".

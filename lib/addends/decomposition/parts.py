@@ -49,10 +49,10 @@ class Parts:
 
     Examples
     --------
-    >>> parts = addends.decompose(model, batch)  # doctest: +SKIP
-    >>> parts  # doctest: +SKIP
+    >>> parts = addends.decompose(model, batch)
+    >>> parts
     Parts(by='sublayer', terms=(I, S, T, F, C), centering='constant', layer 7, term 5, sentence 1, position 7, dim 512)
-    >>> parts.vectors.sum(dim=1) - parts.states  # rounding alone  # doctest: +SKIP
+    >>> parts.vectors.sum(dim=1) - parts.states  # rounding alone
     """
 
     vectors: torch.Tensor
@@ -117,7 +117,7 @@ def decompose(
         Where the mean that a LayerNorm takes away goes: to C, or each term loses its own. By default as published:
         "constant" by sublayer, "own" by token.
     gate : {"frozen", "tangent"}
-        By token, how a gated feed-forward is made linear: see `addends.decomposition.tokens`.
+        By token, how a gated feed-forward is made linear: see `addends.decomposition.by_token`.
     tokens : {"grouped", "each"}
         By token, one term for all source tokens and one for all target tokens, or one for each ("S0", "S1", ...,
         "T0", ..., "C"; places count from 0 in the padded batch).

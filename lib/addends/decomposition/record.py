@@ -37,8 +37,8 @@ class Sublayer:
 
     Examples
     --------
-    >>> sublayer = record.main.layers[0][0]  # record: what `capture` returned  # doctest: +SKIP
-    >>> sublayer.place.term, sublayer.written.shape, sublayer.constant.shape  # doctest: +SKIP
+    >>> sublayer = record.main.layers[0][0]  # record: what `capture` returned
+    >>> sublayer.place.term, sublayer.written.shape, sublayer.constant.shape
     ('T', torch.Size([1, 7, 512]), torch.Size([512]))
     """
 
@@ -71,7 +71,7 @@ class AttentionSublayer(Sublayer):
 
     Examples
     --------
-    >>> sublayer.heads, sublayer.inner, sublayer.value_map.weight.shape  # of Marian's base  # doctest: +SKIP
+    >>> sublayer.heads, sublayer.inner, sublayer.value_map.weight.shape  # of Marian's base
     (8, 64, torch.Size([512, 512]))
     """
 
@@ -154,7 +154,7 @@ class FeedForwardSublayer(Sublayer):
 
     Examples
     --------
-    >>> sublayer.first_map.weight.shape, sublayer.gate  # of Marian's base  # doctest: +SKIP
+    >>> sublayer.first_map.weight.shape, sublayer.gate  # of Marian's base
     (torch.Size([2048, 512]), None)
     """
 
@@ -212,7 +212,7 @@ class StackRecord:
 
     Examples
     --------
-    >>> len(record.main.layers), len(record.main.states)  # of a decoder of six layers  # doctest: +SKIP
+    >>> len(record.main.layers), len(record.main.states)  # of a decoder of six layers
     (6, 7)
     """
 
@@ -250,8 +250,8 @@ class Capture:
 
     Examples
     --------
-    >>> record = capture(model, batch)  # doctest: +SKIP
-    >>> record.main.states[-1].shape  # (sentence, position, dim)  # doctest: +SKIP
+    >>> record = capture(model, batch)
+    >>> record.main.states[-1].shape  # (sentence, position, dim)
     torch.Size([1, 7, 512])
     """
 
