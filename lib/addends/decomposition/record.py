@@ -39,7 +39,7 @@ class Sublayer:
     --------
     >>> sublayer = record.main.layers[0][0]  # record: what `capture` returned
     >>> sublayer.place.term, sublayer.written.shape, sublayer.constant.shape
-    ('T', torch.Size([1, 7, 512]), torch.Size([512]))
+    ('T', torch.Size([1, 5, 128]), torch.Size([128]))
     """
 
     place: Attention | FeedForward
@@ -71,8 +71,9 @@ class AttentionSublayer(Sublayer):
 
     Examples
     --------
-    >>> sublayer.heads, sublayer.inner, sublayer.value_map.weight.shape  # of Marian's base
-    (8, 64, torch.Size([512, 512]))
+    >>> sublayer = record.main.layers[0][0]
+    >>> sublayer.heads, sublayer.inner, sublayer.value_map.weight.shape
+    (4, 32, torch.Size([128, 128]))
     """
 
     place: Attention
@@ -154,8 +155,9 @@ class FeedForwardSublayer(Sublayer):
 
     Examples
     --------
-    >>> sublayer.first_map.weight.shape, sublayer.gate  # of Marian's base
-    (torch.Size([2048, 512]), None)
+    >>> sublayer = record.main.layers[0][2]
+    >>> sublayer.first_map.weight.shape, sublayer.gate
+    (torch.Size([512, 128]), None)
     """
 
     place: FeedForward
@@ -212,8 +214,8 @@ class StackRecord:
 
     Examples
     --------
-    >>> len(record.main.layers), len(record.main.states)  # of a decoder of six layers
-    (6, 7)
+    >>> len(record.main.layers), len(record.main.states)  # of a decoder of three layers
+    (3, 4)
     """
 
     stack: Stack
@@ -250,9 +252,8 @@ class Capture:
 
     Examples
     --------
-    >>> record = capture(model, batch)
-    >>> record.main.states[-1].shape  # (sentence, position, dim)
-    torch.Size([1, 7, 512])
+    >>> record.main.states[-1].shape  # record: what `capture` returned; (sentence, position, dim)
+    torch.Size([1, 5, 128])
     """
 
     row: Architecture
