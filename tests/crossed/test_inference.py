@@ -82,6 +82,36 @@ def test_contrasts_that_are_none():
         fit.contrasts([0, 1], level=2)
 
 
+@pytest.mark.parametrize("fixed", ["C(kind) * x", "x * kind", "T(kind, 'b') * x", "S(kind) * x", "0 + kind + kind:x"])
+def test_the_slope_of_each_level_however_the_formula_says_it(fixed):
+    data = simulate(runs=6, sentences=10)
+    data["kind"] = np.where(data["sentence"] < "s005", "a", "b")
+    plain = crossed.fit("y ~ kind + kind:x + (1 | run) + (1 | sentence)", data)  # parameters kind[a]:x, kind[b]:x
+    fit = crossed.fit(f"y ~ {fixed} + (1 | run) + (1 | sentence)", data)
+    weights = fit.slope_weights("x", "kind")
+    assert list(weights.index) == ["a", "b"]
+    assert list(weights.columns) == fit.names
+    found, right = fit.contrasts(weights), [f"kind[{level}]:x" for level in "ab"]
+    np.testing.assert_allclose(found["estimate"], plain.params[right], rtol=1e-6)
+    np.testing.assert_allclose(found["se"], plain.bse[right], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ("kind * x * run", "depends on something else too"),
+        ("kind * x + I(x**2)", "no slope of its own"),
+        ("kind + x", "no slope of 'x' for each level of 'kind'.*Write"),
+        ("kind + kind:poly(x, 2)", "no slope of its own"),
+    ],
+)
+def test_a_slope_that_is_not_one_for_each_level(fixed, message):
+    data = simulate(runs=6, sentences=10)
+    data["kind"] = np.where(data["sentence"] < "s005", "a", "b")
+    with pytest.raises(InputError, match=message):
+        crossed.fit(f"y ~ {fixed} + (1 | sentence)", data).slope_weights("x", "kind")
+
+
 def test_p_and_interval_say_the_same():
     fit = crossed.fit("y ~ x + (x | run) + (1 | sentence)", simulate(runs=5, slope=0.4))
     level = 1 - fit.pvalues["x"]
