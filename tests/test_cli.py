@@ -36,7 +36,7 @@ def test_an_unknown_run_ends_the_command_before_it_begins(tmp_path, capsys, opti
     )
     assert code == 1
     assert message.count("\n") == 1
-    assert "run='ora-i9-o9' is not one of ['ora-i1-o1', 'ora-i2-o2', 'ora-i3-o3'] of the suite 'toy'." in message
+    assert "The suite 'toy': run='ora-i9-o9' is not one of ['ora-i1-o1', 'ora-i2-o2', 'ora-i3-o3']." in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from crossed.balanced import crossed_shares
-from crossed.checks import check_level
+from crossed.checks import check_choice, check_level
 from crossed.errors import InputError
 from crossed.estimate import Estimate
 from crossed.likelihood import Template
@@ -60,8 +60,7 @@ def profile_intervals(fit: Estimate, level: float = 0.95, method: str = "auto") 
     Bates et al. (2015), section 5.1 (profiles); Weerahandi (1993) (generalised intervals).
     """
     check_level(level, "profile_intervals")
-    if method not in _METHODS:
-        raise InputError(f"profile_intervals: method={method!r} is none of {_METHODS}.")
+    check_choice("method", method, _METHODS, "profile_intervals")
     table = _rows(fit)
     if method != "profile":
         reason = _not_balanced(fit)

@@ -107,7 +107,7 @@ def test_labels_that_do_not_fit(ax):
 
 def test_several_layers_at_once(ax):
     frame = tidy(VALUES, "importance")
-    with pytest.raises(InputError, match="choose one layer"):
+    with pytest.raises(InputError, match=r"more than once.*Choose one layer"):
         heatmap.source_by_target(pd.concat([frame, frame]), "importance", SOURCES, TARGETS, ax=ax)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from addends.checks import check_choice
 from addends.errors import InputError
 
 if TYPE_CHECKING:
@@ -216,10 +217,9 @@ class Suite:
         InputError
             If there is none.
         """
-        for run in self.runs:
-            if run.name == name:
-                return run
-        raise InputError(f"run={name!r} is not one of {[run.name for run in self.runs]} of the suite {self.name!r}.")
+        runs = {run.name: run for run in self.runs}
+        check_choice("run", name, list(runs), f"The suite {self.name!r}")
+        return runs[name]
 
     def block_of(self, run: Run) -> Block:
         """The block that a run of this suite stands in."""
