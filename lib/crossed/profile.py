@@ -5,8 +5,9 @@ held. The interval holds each q with::
 
     profile(q) - minimum <= the quantile of chi-squared on 1 degree of freedom
 
-A limit below which the profile never rises so far is 0 (for shares: 0 or 1). The balanced crossed design has better
-intervals, exact or nearly so however few the levels are: :func:`crossed.balanced.crossed_shares`.
+Where the profile does not rise so far on one side, the limit is the end of the scale: 0, and for shares 0 or 1. The
+balanced crossed design has better intervals, exact or nearly so however few the levels are:
+:func:`crossed.balanced.crossed_shares`.
 """
 
 from __future__ import annotations
