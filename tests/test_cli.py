@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import crossed.coverage
+from addends import replication
 from addends.cli import main
-from addends.runs import SUITES, european, job, workfolder
+from addends.runs import SUITES, european, job, lineage, workfolder
 from addends.runs.toy import suite as toy_suite
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +40,7 @@ def test_an_unknown_run_ends_the_command_before_it_begins(tmp_path, capsys, opti
     )
     assert code == 1
     assert message.count("\n") == 1
-    assert "run='ora-i9-o9' is not one of ['ora-i1-o1', 'ora-i2-o2', 'ora-i3-o3'] of the suite 'toy'." in message
+    assert "The suite 'toy': run='ora-i9-o9' is not one of ['ora-i1-o1', 'ora-i2-o2', 'ora-i3-o3']." in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,6 +51,10 @@ def test_an_unknown_run_ends_the_command_before_it_begins(tmp_path, capsys, opti
         (["train"], "Missing argument 'SUITE'"),
         (["train", "toy", "--workers", "0"], "Invalid value for '--workers'"),
         (["trian", "toy"], "No such command 'trian'"),
+        (["status", "latin"], "SUITE='latin' is not one of ['european', 'toy']"),
+        (["coverage", "--simulations", "0"], "Invalid value for '--simulations'"),
+        (["coverage", "--draws", "99"], "Invalid value for '--draws'"),
+        (["replicate", "toy"], "Got unexpected extra argument"),
     ],
 )
 def test_a_wrong_call_shows_how_to_call(capsys, arguments, message):
@@ -169,3 +177,96 @@ def test_weights_are_shipped_from_the_work_folder_and_left_alone_without_it(tmp_
     assert code == 1
     assert "is left as it is" in message
     assert (shipped / "model.safetensors").read_text() == "weights"
+
+
+# How far the runs are, and whether their chains hold.
+
+
+def test_the_status_of_finished_runs_needs_no_weights(tmp_path, capsys):
+    assert call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}") == 0
+    assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in NAMES]
+
+
+def test_the_status_says_what_a_run_lacks(tmp_path, capsys):
+    assert call("status", "toy", "--only", NAMES[0], "--work", f"{tmp_path}", "--data", f"{tmp_path}") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{NAMES[0]}: No 'runs' table at {tmp_path}")
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A work folder with the records of two toy runs, as the repository's manifests have them; there are no weights."""
+    for name in NAMES[:2]:
+        for record in pd.read_parquet(ROOT / "data" / "toy" / "manifest" / f"{name}.parquet").to_dict("records"):
+            checkpoint = tmp_path / "toy" / name / f"checkpoint-{record['checkpoint']}"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "lineage.json").write_text(json.dumps(record))
+            (checkpoint / "trainer_state.json").write_text("{}")
+    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [])
+    return tmp_path
+
+
+def status(work: Path) -> int:
+    return call("status", "toy", "--work", f"{work}", "--data", f"{ROOT / 'data'}")
+
+
+def test_the_status_verifies_the_chains_of_trained_runs(work, capsys):
+    assert status(work) == 0
+    held = [f"{name}: 5 records from step 0 to 1000, each follows from the one before" for name in NAMES[:2]]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{NAMES[0]}: finished", held[0], f"{NAMES[1]}: finished", held[1], f"{NAMES[2]}: finished"]
+
+
+def test_a_broken_chain_is_named_and_is_exit_status_1(work, capsys):
+    file = work / "toy" / NAMES[0] / "checkpoint-250" / "lineage.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": "0" * 64}))
+    assert status(work) == 1
+    said = capsys.readouterr()
+    assert said.err == f"addends: Chains are broken.\n  {NAMES[0]}: step 950 does not follow from step 250\n"
+    assert f"{NAMES[1]}: 5 records" in said.out
+
+
+def test_a_missing_record_does_not_hide_the_other_runs(work, capsys):
+    (work / "toy" / NAMES[0] / "checkpoint-60" / "lineage.json").unlink()
+    assert status(work) == 1
+    said = capsys.readouterr()
+    assert "checkpoint-60/lineage.json is no record of a checkpoint" in said.err
+    assert f"{NAMES[1]}: 5 records" in said.out
+    assert f"{NAMES[2]}: finished" in said.out
+
+
+def test_altered_weights_are_exit_status_1(work, capsys, monkeypatch):
+    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [f"{folder.name} is altered"])
+    assert status(work) == 1
+    assert f"{NAMES[1]}: {NAMES[1]} is altered" in capsys.readouterr().err
+
+
+# The tables of two pages.
+
+
+def test_the_coverage_is_simulated_shown_and_written(tmp_path, capsys, monkeypatch):
+    whole, given = crossed.coverage.coverage, {}
+
+    def quick(**arguments):
+        given.update(arguments)
+        return whole(runs=(3,), shares=(0.1,), **arguments)
+
+    monkeypatch.setattr(crossed.coverage, "coverage", quick)
+    output = tmp_path / "new" / "table.parquet"
+    assert call("coverage", "--simulations", "5", "--draws", "100", "--seed", "7", "--output", f"{output}") == 0
+    assert given == {"simulations": 5, "draws": 100, "seed": 7}
+    written = pd.read_parquet(output)
+    assert len(written) == 2 * len(crossed.coverage.METHODS)
+    assert (written[["simulations", "draws", "seed"]] == [5, 100, 7]).all(axis=None)
+    said = capsys.readouterr().out
+    assert "generalised" in said
+    assert said.endswith(f"Written: {output}\n")
+
+
+def test_the_derived_tables_are_computed_written_and_listed(tmp_path, capsys, monkeypatch):
+    facts = pd.DataFrame({"name": ["one", "two"], "value": [1.0, 2.0]})
+    monkeypatch.setattr(replication, "compute", lambda *, progress: {"facts": facts})
+    assert call("replicate", "--output", f"{tmp_path}") == 0
+    file = tmp_path / "facts.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(file).astype({"value": "float64"}), facts)
+    assert capsys.readouterr().out == f"{file}: 2 rows, {file.stat().st_size:,} bytes\n"

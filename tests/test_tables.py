@@ -221,7 +221,7 @@ def test_a_leftover_of_a_killed_write_is_not_read(tmp_path, quality):
         ({"more": 1}, r"'more' is unknown"),
         (
             {"checkpoint": 10, "set": "held_out", "metric": "bleu"},
-            r"1 row\(s\) repeat.*run=a, checkpoint=10, set=held_out, metric=bleu",
+            r"1 row\(s\) repeat.*run='a', checkpoint=10, set='held_out', metric='bleu'",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_key_in_two_files_is_refused_and_both_are_named(tmp_path, quality):
     for name, run in (("a", "a"), ("b", "b"), ("copy", "a")):
         tables.write(quality.assign(run=run), tmp_path / f"{name}.parquet", "quality")
     with pytest.raises(
-        DataError, match=r"a\.parquet, copy\.parquet \(run=a, checkpoint=10, set=held_out, metric=bleu\)"
+        DataError, match=r"a\.parquet, copy\.parquet \(run='a', checkpoint=10, set='held_out', metric='bleu'\)"
     ) as caught:
         tables.read(tmp_path, "quality")
     assert str(tmp_path) in str(caught.value)

@@ -5,7 +5,7 @@ The checks that :mod:`crossed` makes too are its own; they are offered here besi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import InputError
-from crossed.checks import check_level, listed, named, names_of, numbers, require_columns
+from crossed.checks import check_choice, check_level, listed, named, names_of, numbers, require_columns
 
 __all__ = [
     "check_choice",
@@ -27,16 +27,12 @@ __all__ = [
     "names_of",
     "numbers",
     "optional_module",
+    "refuse_repeated",
+    "repeated",
     "require_columns",
     "require_distinct",
     "rounding_of",
 ]
-
-
-def check_choice(name: str, value: object, allowed: Collection[object], where: str = "") -> None:
-    """Refuse a value of the argument ``name`` that is none of ``allowed``."""
-    if value not in allowed:
-        raise InputError(f"{where}{': ' * bool(where)}{name}={value!r} is not one of {allowed}.")
 
 
 def check_count(name: str, value: object, where: str, least: int = 1) -> None:
@@ -94,14 +90,26 @@ def keyed_numbers(
             f"{where}: an infinite value, or a missing name or step, in {unusable.sum()} row(s), counted from 0: "
             f"{listed(np.flatnonzero(unusable))}. Mend or drop these rows."
         )
-    twice = frame.duplicated(list(key)).to_numpy()
-    if twice.any():
-        cases = [named(key, row) for row in frame.loc[twice, list(key)].itertuples(index=False)]
+    refuse_repeated(
+        frame, key, where, "Name the column that tells them apart in by=, or keep one (a target, a method?)."
+    )
+    return found
+
+
+def repeated(frame: pd.DataFrame, key: Sequence[str]) -> list[str]:
+    """The key of each row that repeats an earlier row's, as text: ``run='a', layer=6``."""
+    twice = frame.loc[frame.duplicated(list(key)).to_numpy(), list(key)]
+    return [named(key, row) for row in twice.itertuples(index=False)]
+
+
+def refuse_repeated(frame: pd.DataFrame, key: Sequence[str], where: str, remedy: str) -> None:
+    """Refuse a table whose columns ``key`` do not name each row once; ``remedy`` is a sentence that says what to do."""
+    cases = repeated(frame, key)
+    if cases:
         raise InputError(
             f"{where}: one row for each {tuple(key)} is wanted, but {len(cases)} stand more than once: "
-            f"{listed(cases, 3)}. Name the column that tells them apart in by=, or keep one (a target, a method?)."
+            f"{listed(cases, 3)}. {remedy}"
         )
-    return found
 
 
 def optional_module(name: str, extra: str, where: str) -> ModuleType | Any:

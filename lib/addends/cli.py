@@ -15,7 +15,8 @@ import typer
 
 import crossed.coverage
 from addends import replication, tables
-from addends.errors import AddendsError, DataError
+from addends.checks import check_choice
+from addends.errors import AddendsError, DataError, InputError
 from addends.runs import SUITES, Suite, lineage, workfolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -70,9 +71,10 @@ def train(
 
 @app.command()
 def status(suite: SuiteName, only: Only = None, work: Work = Path("runs"), data: Data = Path("data")) -> None:
-    """Say which runs are finished, what the others lack, and whether the chains of checkpoints hold.
+    """Say how far the runs of a suite are, and verify their chains.
 
-    Weights are verified where the work folder holds the run. The exit status is 1 where a chain is broken.
+    Every run is finished, or the line says what it lacks. Where the work folder holds a trained run, its chain of
+    checkpoints and their weights are verified. The exit status is 1 where a chain is broken.
     """
     chosen, broken = _suite(suite), []
     for name in _runs(chosen, only):
@@ -81,8 +83,11 @@ def status(suite: SuiteName, only: Only = None, work: Work = Path("runs"), data:
         folder = work / chosen.name / name
         if not workfolder.is_trained(chosen, name, work):
             continue
-        manifest = lineage.chain(folder, chosen.recipe.checkpoints)
-        wrong = lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
+        try:
+            manifest = lineage.chain(folder, chosen.recipe.checkpoints)
+            wrong = lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
+        except DataError as error:  # a record is missing: the other runs are looked at all the same
+            wrong = [str(error)]
         broken += [f"{name}: {complaint}" for complaint in wrong]
         if not wrong:
             last = manifest["checkpoint"].iloc[-1]
@@ -94,11 +99,14 @@ def status(suite: SuiteName, only: Only = None, work: Work = Path("runs"), data:
 @app.command()
 def coverage(
     simulations: Annotated[int, typer.Option(min=1, help="Tables for each combination.")] = 4_000,
-    draws: Annotated[int, typer.Option(min=1, help="Draws for each interval.")] = 2_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    draws: Annotated[int, typer.Option(min=100, help="Draws for each interval.")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     output: Annotated[Path, typer.Option(help="The table goes here.")] = Path("data/statistics/coverage.parquet"),
 ) -> None:
-    """Simulate how often intervals of the run's variance hold the truth, and write the table."""
+    """Simulate the coverage of intervals of the run's variance.
+
+    How often each kind of interval holds the truth is printed, and written with all else to the table.
+    """
     table = crossed.coverage.coverage(simulations=simulations, draws=draws, seed=seed)
     shown = table.pivot_table(index=["quantity", "true_share", "runs"], columns="method", values="coverage")
     print(shown.round(3).to_string())
@@ -109,7 +117,7 @@ def coverage(
 def replicate(
     output: Annotated[Path, typer.Option(help="The tables go here.")] = Path("data/published_results"),
 ) -> None:
-    """Derive the released results again and write this project's figures.
+    """Derive the released results again, and write the tables.
 
     The released files are read from $ADDENDS_DATA/published, or downloaded. Some ten minutes on one core.
     """
@@ -130,8 +138,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _suite(name: str) -> Suite:
-    if name not in SUITES:
-        raise typer.BadParameter(f"SUITE={name!r} is not one of {sorted(SUITES)}.")
+    try:
+        check_choice("SUITE", name, sorted(SUITES))
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
     return SUITES[name]
 
 

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from addends.checks import check_choice, repeated
 from addends.errors import DataError, InputError
 
 INDICATORS = ("importance", "cosine", "norm_ratio", "distance")
@@ -286,13 +287,14 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
     if len(frames) == 1:
         return frames[0]
     joined = pd.concat(frames, ignore_index=True)
-    shared = joined.duplicated(key(table), keep=False)
-    if shared.any():
+    cases = repeated(joined, key(table))
+    if cases:
+        shared = joined.duplicated(key(table), keep=False)
         file_of_row = np.repeat([file.name for file in files], [len(frame) for frame in frames])
         holders = sorted(set(file_of_row[shared]))
         raise DataError(
             f"{path}: rows with the same key stand in more than one of its files, {', '.join(holders)} "
-            f"({_as_text(joined[shared].iloc[0], key(table))}). A key is unique: delete the file that is not wanted."
+            f"({cases[0]}). A key is unique: delete the file that is not wanted."
         )
     return validate(joined, table, origin=str(path))
 
@@ -363,17 +365,10 @@ def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
 
 
 def _repeated(frame: pd.DataFrame, columns: list[str]) -> list[str]:
-    repeated = frame[frame.duplicated(columns)]
-    if repeated.empty:
-        return []
-    return [f"{len(repeated)} row(s) repeat the key of an earlier one (e.g. {_as_text(repeated.iloc[0], columns)})"]
-
-
-def _as_text(row: pd.Series, columns: list[str]) -> str:
-    return ", ".join(f"{name}={row[name]!s}" for name in columns)
+    cases = repeated(frame, columns)
+    return [f"{len(cases)} row(s) repeat the key of an earlier one (e.g. {cases[0]})"] if cases else []
 
 
 def _schema_of(table: str) -> pa.DataFrameSchema:
-    if table not in SCHEMAS:
-        raise InputError(f"table={table!r} is not one of {tuple(SCHEMAS)}.")
+    check_choice("table", table, tuple(SCHEMAS))
     return SCHEMAS[table]

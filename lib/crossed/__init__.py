@@ -5,7 +5,7 @@
 
 :func:`fit` fits one model, :func:`fit_each` one a group of rows, :func:`compare` tests nested ones;
 :func:`crossed_shares` and :func:`replicated_shares` divide a balanced crossing in closed form. The package may import
-numpy, scipy, pandas, formulae, joblib, threadpoolctl and tqdm: neither torch nor anything of addends.
+numpy, scipy, pandas, formulae, joblib, statsmodels, threadpoolctl and tqdm: neither torch nor anything of addends.
 
 The way of a fit: expressions, formulas, factors, matrices, design, scaling, elimination, likelihood, search, estimate.
 What an estimate tells: inference, profile, tables, results. Balanced crossings: pivots, balanced, coverage.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from crossed.checks import check_draws, check_level, groups_of, listed, named, numbers, require_columns
+from crossed.checks import check_choice, check_draws, check_level, groups_of, listed, named, numbers, require_columns
 from crossed.errors import InputError
 from crossed.pivots import pivotal_quantities
 
@@ -204,8 +204,7 @@ def replicated_shares(
     33, 1-53, section 3 (finite- and superpopulation variances).
     """
     where = f"replicated_shares({outcome!r})"
-    if rows not in _ROWS:
-        raise InputError(f"{where}: rows={rows!r} is none of {_ROWS}.")
+    check_choice("rows", rows, _ROWS, where)
     check_level(level, where)
     check_draws(draws, where)
     names = [row, column, replicate, f"{row}:{column}", f"{row}:{replicate}", "residual"]

@@ -6,7 +6,7 @@ Every check takes ``where``, the text that opens its message: "fit_each", or "fo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -80,6 +80,17 @@ def listed(items: Iterable, most: int = 5) -> str:
 def named(names: Sequence[str], values: Sequence) -> str:
     """A row's name as text: ``run='a', layer=6``."""
     return ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
+
+
+def check_choice(name: str, value: object, allowed: Collection[object], where: str = "") -> None:
+    """Refuse a value of the argument ``name`` that is none of ``allowed``.
+
+    Raises
+    ------
+    InputError
+    """
+    if value not in allowed:
+        raise InputError(f"{where}{': ' * bool(where)}{name}={value!r} is not one of {allowed}.")
 
 
 def check_level(level: float, where: str) -> None:

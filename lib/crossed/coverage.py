@@ -35,12 +35,13 @@ from scipy import stats
 from scipy.optimize import elementwise
 from tqdm.auto import tqdm
 
-from crossed.checks import check_level
+from crossed.checks import check_choice, check_level
 from crossed.errors import InputError
 from crossed.pivots import pivotal_quantities
 
 METHODS = ("REML profile", "generalised", "percentile bootstrap over runs")
 QUANTITIES = ("sd", "share")
+GRID_POINTS = 16
 
 
 @dataclass(frozen=True)
@@ -306,8 +307,7 @@ def profile_limits(
         If ``quantity`` is neither "sd" nor "share", or a mean square is not above zero.
     """
     squares = np.asarray(squares, dtype=float)
-    if quantity not in ("sd", "share"):
-        raise InputError(f"profile_limits: quantity={quantity!r} is neither 'sd' nor 'share'.")
+    check_choice("quantity", quantity, QUANTITIES, "profile_limits")
     if squares.ndim != 2 or squares.shape[1] != 3 or not (np.isfinite(squares) & (squares > 0)).all():
         raise InputError(
             "profile_limits: squares must be an array (table, 3) of finite mean squares above zero, of run, sentence "
@@ -350,9 +350,7 @@ def _crossing(excess: Callable, inside: np.ndarray, outside: np.ndarray, argumen
     return np.where(within, outside, found.x)
 
 
-def _minimum(
-    objective: Callable, low: np.ndarray, high: np.ndarray, arguments: list[np.ndarray], points: int = 16
-) -> np.ndarray:
+def _minimum(objective: Callable, low: np.ndarray, high: np.ndarray, arguments: list[np.ndarray]) -> np.ndarray:
     """The least value (table,) of ``objective(x, *arguments)`` for x between ``low`` and ``high``.
 
     The best point of a grid and its neighbours hold a minimum. The function is folded over at both ends, so that a
@@ -362,8 +360,8 @@ def _minimum(
     def folded(x: np.ndarray, low: np.ndarray, high: np.ndarray, *arguments: np.ndarray) -> np.ndarray:
         return objective(high - np.abs(high - low - np.abs(x - low)), *arguments)
 
-    step = (high - low) / (points - 1)
-    grid = low + step * np.arange(-1, points + 1)[:, None]  # (point, table)
+    step = (high - low) / (GRID_POINTS - 1)
+    grid = low + step * np.arange(-1, GRID_POINTS + 1)[:, None]  # (point, table)
     everything = [low, high, *arguments]
     values = folded(grid, *(np.broadcast_to(each, grid.shape) for each in everything))
     place = 1 + values[1:-1].argmin(axis=0)

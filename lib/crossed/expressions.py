@@ -1,7 +1,7 @@
 """The smallest parts of a formula: its tokens, and one factor read as arithmetic on columns, without any data.
 
 ``log(x + 1)``, ``I(x**2)``, ``scale(x)`` and ``C(run)`` are factors. What a factor gives in a table is computed by
-:mod:`crossed.matrices`; how factors make terms is read by :mod:`crossed.formulas`.
+:mod:`crossed.factors`; how factors make terms is read by :mod:`crossed.formulas`.
 """
 
 from __future__ import annotations

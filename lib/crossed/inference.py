@@ -115,7 +115,7 @@ def contrasts(fit: Estimate, weights: ArrayLike, level: float = 0.95) -> pd.Data
 
 
 def slope_weights(fit: Estimate, slope: str, factor: str) -> pd.DataFrame:
-    """By which weights of the fixed effects the slope of each level of a factor is made.
+    """The weights of the fixed effects that give the slope of each level of a factor.
 
     ::
 
@@ -289,10 +289,11 @@ def _log_volume(fit: Estimate) -> float:
 
 
 def _grown(small: Estimate, large: Estimate, where: str) -> list[int]:
-    """For each random term of the larger model that is more than the smaller one has: by how many effects.
+    """How many effects more the larger model has, in each of its random terms that differ from the smaller one's.
 
-    Empty if the random parts are the same. A correlation more, with no effect more, counts as 0 effects. A term is
-    contained in one of the same levels whose columns span its own: with Z = Z_large T, its covariance is T Sigma T'.
+    The list is empty if the random parts are the same. A term with one more correlation and no more effect counts 0. A
+    term is contained in one of the same levels whose columns span its own: with Z = Z_large T, its covariance is
+    T Sigma T'.
     """
     inside: dict[int, list[int]] = {number: [] for number in range(len(large.design.effects))}
     for effects in small.design.effects:

@@ -128,7 +128,7 @@ def matrix(terms: tuple[Term, ...], table: pd.DataFrame, where: str) -> Matrix:
 def _codings(
     terms: tuple[Term, ...], values: dict[str, np.ndarray | Categories]
 ) -> list[list[tuple[tuple[str, bool], ...]]]:
-    """For each term its products of (factor, whether a category keeps all its levels); more than one in odd cases."""
+    """The products that each term is made of, most often one. A product is of pairs (factor, keeps all its levels)."""
     spanned: dict[frozenset, set[frozenset]] = {}
     found = {}
     for number in sorted(range(len(terms)), key=lambda n: len(terms[n])):
@@ -147,7 +147,7 @@ def _codings(
 
 
 def _merged(products: list[frozenset], categories: list[str]) -> list[frozenset]:
-    """Reduced codings joined: a product with a reduced factor, and one without it, make one with all levels."""
+    """The products, joined: one with a reduced factor and one without that factor make one with all its levels."""
     products = list(products)
     while True:
         for one, name in product(sorted(products, key=len), categories):

@@ -5,8 +5,9 @@ held. The interval holds each q with::
 
     profile(q) - minimum <= the quantile of chi-squared on 1 degree of freedom
 
-A limit below which the profile never rises so far is 0 (for shares: 0 or 1). The balanced crossed design has better
-intervals, exact or nearly so however few the levels are: :func:`crossed.balanced.crossed_shares`.
+Where the profile does not rise so far on one side, the limit is the end of the scale: 0, and for shares 0 or 1. The
+balanced crossed design has better intervals, exact or nearly so however few the levels are:
+:func:`crossed.balanced.crossed_shares`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from crossed.balanced import crossed_shares
-from crossed.checks import check_level
+from crossed.checks import check_choice, check_level
 from crossed.errors import InputError
 from crossed.estimate import Estimate
 from crossed.likelihood import Template
@@ -60,8 +61,7 @@ def profile_intervals(fit: Estimate, level: float = 0.95, method: str = "auto") 
     Bates et al. (2015), section 5.1 (profiles); Weerahandi (1993) (generalised intervals).
     """
     check_level(level, "profile_intervals")
-    if method not in _METHODS:
-        raise InputError(f"profile_intervals: method={method!r} is none of {_METHODS}.")
+    check_choice("method", method, _METHODS, "profile_intervals")
     table = _rows(fit)
     if method != "profile":
         reason = _not_balanced(fit)

@@ -41,8 +41,7 @@ class Scaling:
         return np.linalg.inv(self.back)
 
     def covariances(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """Covariance matrices of the random terms in the units given, each still to be multiplied by the scale of the
-        standardised residual: (k, k)."""
+        """The covariance matrix (k, k) of each random term in the units given, divided by the standardised scale."""
         parts = [np.linalg.solve(back, block) for back, block in zip(self.effects_back, blocks, strict=True)]
         return [self.unit**2 * part @ part.T for part in parts]
 

@@ -325,7 +325,7 @@ def _search_whole(objective: Objective, theta: np.ndarray) -> np.ndarray:
 
 
 def is_minimum(objective: Objective, theta: np.ndarray) -> bool:
-    """Is no better fit near? Asked of the likelihood, in whole factors of the covariances, in which no sign is fixed.
+    """Whether no better fit is near. The likelihood is asked, in whole factors of the covariances: these fix no sign.
 
     In the directions that have variance the slope must be zero (a Newton step would lower the deviance by next to
     nothing) and no curvature negative: a saddle has slope zero too. Giving variance to a direction that has none must

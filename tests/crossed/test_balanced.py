@@ -259,7 +259,7 @@ def test_far_out_the_noncentrality_goes_over_into_its_limit():
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        (lambda d: d, {"rows": "some"}, "rows='some' is none of"),
+        (lambda d: d, {"rows": "some"}, "rows='some' is not one of"),
         (lambda d: d[d["checkpoint"] == 0], {}, "'checkpoint' has 1 level"),
         (lambda d: d.iloc[1:], {}, "run=0, sentence=0, checkpoint=0 is missing"),
         (lambda d: d.assign(y=2.0), {}, "constant"),

@@ -198,7 +198,7 @@ def test_without_intervals_there_are_dots_alone(ax, estimates):
     ("change", "words"),
     [
         (lambda d: d.drop(columns="estimate"), "no column 'estimate'"),
-        (lambda d: pd.concat([d, d]), "stands twice"),
+        (lambda d: pd.concat([d, d]), "stand more than once"),
         (lambda d: pd.concat([d.assign(run=f"r{n}") for n in range(8)]).drop_duplicates(["term", "run"]), "8 levels"),
         (lambda d: d.assign(term="X").iloc[[0]], "have no colour"),
     ],

@@ -174,13 +174,12 @@ def propagate(
     yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
 
 
-def propagate_inputs(
-    record: Capture, centering: str, gate: str = "frozen", through_encoder: bool = False, chunk: int | None = None
-) -> Iterator[torch.Tensor]:
+def propagate_inputs(record: Capture, centering: str, through_encoder: bool = False) -> Iterator[torch.Tensor]:
     """The parts of the input's single tokens alone, as `propagate` with ``tokens="each"`` makes them, layer by layer.
 
-    The input is the source of an encoder-decoder, and what a single stack reads. The rest of the sum is left out, so
-    there is no sum to check: whoever uses these parts adds the other terms of a grouped propagation, and checks that.
+    The input is the source of an encoder-decoder, and what a single stack reads. Gates are frozen. The rest of the sum
+    is left out, so there is no sum to check: whoever uses these parts adds the other terms of a grouped propagation,
+    and checks that.
 
     Yields
     ------
@@ -189,17 +188,17 @@ def propagate_inputs(
     """
     if record.encoder_states is None:
         vectors, spans = split_by_token(record.main.start, "each")
-        yield from _carried(record.main, vectors, spans, centering, gate, chunk, with_constant=False)
+        yield from _carried(record.main, vectors, spans, centering, "frozen", None, with_constant=False)
         return
     count = record.encoder_states.shape[1]
     source: torch.Tensor | SourceParts = record.encoder_states
     if through_encoder and record.encoder is not None:
         parts, spans = split_by_token(record.encoder.start, "each")
-        layers = _carried(record.encoder, parts, spans, centering, gate, chunk, with_constant=False)
+        layers = _carried(record.encoder, parts, spans, centering, "frozen", None, with_constant=False)
         source = SourceParts(deque(layers, maxlen=1).pop(), torch.arange(count, device=parts.device))
     own = record.main.states[0]
     vectors = own.new_zeros((count, *own.shape))  # (input token, sentence, position, dim)
-    yield from _carried(record.main, vectors, [EMPTY] * count, centering, gate, chunk, source, with_constant=False)
+    yield from _carried(record.main, vectors, [EMPTY] * count, centering, "frozen", None, source, with_constant=False)
 
 
 def split_by_token(states: torch.Tensor, tokens: str) -> tuple[torch.Tensor, list[Span]]:

@@ -49,10 +49,10 @@ def encode(
         (counting tokens from 1), the row fed with the end symbol counts too, and rows whose id is the pad's do not.
         For reproducing published numbers only.
     special_tokens : bool
-        Whether a row counts whose token is a special one: the end symbol, a beginning, a language's token (unknown
-        words are no special tokens). The token is that of the row's label; in a single stack, that which it stands on.
-        By default every real token counts. With False the batch's mask is False there: `indicators` and whatever else
-        goes by it leave the row out. The model reads the same either way.
+        Whether rows of special tokens count: ends, beginnings, languages (unknown words are no special tokens). A
+        row's token is its label; in a single stack it is the token that the row stands on. By default every real token
+        counts. With False the batch's mask is False at special ones, and `indicators` and all else that goes by the
+        mask leave the row out. The model reads the same either way.
 
     Raises
     ------

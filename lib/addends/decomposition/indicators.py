@@ -15,10 +15,12 @@ sentences were batched. A sum of d products rounds by about u sqrt(d) of the siz
 with the unit roundoff u = 2^-24 in float32 and 2^-53 in float64 (parts of a model in half precision are carried in
 float32). In a state of width 512 whose parts are twice as long as it is, that is 4e-6 of its length. Of a zero part
 importance and norm_ratio are 0, its distance is |e|, and its cosine is missing: exactly, in every batch. By the same
-bound a state that its parts cancel to is zero, and has nothing but distances. By sublayer what a sublayer wrote less
-its constant is held to the same bound where it is taken, by the lengths of those two: a constant may be much longer
-than the state, where later ones cancel it. What a model in half precision rounds
-itself is not covered: there, parts shorter than about 1 % of the state (bfloat16) may be its rounding.
+bound a state that its parts cancel to is zero, and has nothing but distances.
+
+By sublayer, a difference is held to the same bound earlier: what a sublayer wrote, less its constant. It is zero by the
+lengths of those two, because a constant may be much longer than the state, where later constants cancel it. The
+rounding of a model in half precision is not covered: in bfloat16, parts shorter than about 1 % of the state may be
+nothing else.
 
 References
 ----------

@@ -130,7 +130,7 @@ def check_languages(
 
 
 def needs_target(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a target language is to be chosen and none is: what is then written as a target's is the source's.
+    """Whether a tokenizer has target languages and none is chosen: it would then write the source's in targets.
 
     No target is tokenized to find out: the tokenizers of mBART and NLLB would take the source's language for good.
     """

@@ -51,10 +51,11 @@ def roundoff(vectors: torch.Tensor) -> float:
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """How far, relative to its length, a vector that one module gives may be off its formula.
+    """The relative error that rounding explains, of a vector that one module gives.
 
-    In half precision 4 unit roundoffs of the type, twice: a module rounds up to four times on the way. In float32 64 of
-    them, for sums of many entries; in float64 the same as in float32, through which transformers' own modules go.
+    In half precision it is 8 unit roundoffs of the type: a module rounds up to four times on the way, and as much is
+    left for room. In float32 it is 128 of them, for sums of many entries. In float64 it is as large as in float32,
+    through which transformers' own modules go.
     """
     return 4 * torch.finfo(dtype).eps if dtype in HALF else 64 * torch.finfo(torch.float32).eps
 

@@ -6,8 +6,8 @@ The head reads the state e after the last layer, past any final norm. With w_v t
     logit_v = s <w_v, e> + b_v  =  sum_k s <w_v, x_k> + b_v
 
 so that part k's share is s <w_v, x_k>, and the bias goes to C. At the first real tokens the sum of the shares is
-compared with the logits that the model itself makes of the states, by all that stands between a state and its output.
-What a model does to the logits of other states than those is not seen.
+compared with the model's own logits, which have gone through all that stands between a state and the output. What a
+model does to the logits of other states than those is not seen.
 
 References
 ----------

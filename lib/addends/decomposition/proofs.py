@@ -1,8 +1,8 @@
-"""That a model is what the method takes it for, proven on its own weights by what can fail.
+"""Proofs, on a model's own weights, that it is what the method takes it for. Each of them can fail.
 
-Sums alone prove little. A gain that is read off what a norm gave makes any sum exact; what a sublayer wrote is taken as
-it was written; and states that are recorded in a pass with attention computed in the open are those of that pass. So,
-once for a model, before anything is said of it:
+Sums alone prove little. A gain that is read off what a norm gave makes any sum exact. What a sublayer wrote is taken as
+it was written. States that are recorded in a pass with attention computed in the open are those of that pass. So six
+things are proven once for a model, before anything is said of it:
 
     states       those recorded equal transformers' own hidden_states, the last one included, of a plain pass
     maps         a value map, an output map, a second map gives W x + b for the x that it reads in a pass
@@ -14,9 +14,9 @@ once for a model, before anything is said of it:
 A proof holds until a weight, a hook, the row, the type or the attention implementation changes, and for sentences up to
 the next power of two in length: a window or a sparse pattern shows in sentences longer than it.
 
-What this cannot see: what a model does to other sentences than those it was proven on (a branch, an expert that none of
-their tokens was sent to); faults smaller than the bounds below; weights written through ``.data`` since; and, by
-sublayer, a hook that was there at the proof and did nothing then.
+The proofs do not see what a model does to other sentences than those it was proven on: a branch, or an expert that none
+of their tokens was sent to. They do not see faults smaller than the bounds below, nor weights that were written through
+``.data`` since. By sublayer they do not see a hook that was there at the proof and did nothing then.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture
 
 
 def _plain(model: PreTrainedModel, batch: Batch) -> Any:
-    """What the base model returns with its states, but for its output head as the user would call it."""
+    """What the base model returns, its states included, when it is called as the user calls it, without output head."""
     base = model.base_model
     inputs = inputs_of(architecture_of(model.config), model, batch)
     parameters = inspect.signature(base.forward).parameters
@@ -207,8 +207,9 @@ def _gap(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
 def _prove_maps(model: PreTrainedModel, batch: Batch, record: Capture) -> None:
     """Raise unless the maps of every sublayer are what their weights say, in a pass of its own.
 
-    In this pass an attention with a value bias is given the same value at every position, c = b_V + noise: its weights
-    sum to one, and its heads lie side by side as the method takes them, exactly if c is what its output map reads.
+    In this pass an attention with a value bias is given the same value at every position, c = b_V + noise. Its output
+    map then reads c exactly if two things hold: its weights sum to one, and its heads lie side by side as the method
+    takes them.
     """
     stacks = ((record.main, batch.mask), (record.encoder, batch.attention_mask.bool()))
     with contextlib.ExitStack() as stack:

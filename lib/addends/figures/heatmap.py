@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from addends.checks import require_columns
+from addends.checks import check_choice, refuse_repeated, require_columns
 from addends.errors import InputError
 from addends.figures.style import INDICATOR_LABELS
 
@@ -66,8 +66,7 @@ def source_by_target(
         If a column is missing, a pair is missing or there twice, the labels do not fit, the value has no scale, or a
         value lies beyond the colours.
     """
-    if value not in SCALES:
-        raise InputError(f"value={value!r} has no scale; those that have one are {tuple(SCALES)}.")
+    check_choice("value", value, tuple(SCALES), "heatmap")
     scale = SCALES[value]
     _check(data, value, len(sources), len(targets))
     low, high = _limits(data[value], value, limit)
@@ -95,8 +94,7 @@ def source_by_target(
 def _check(data: pd.DataFrame, value: str, sources: int, targets: int) -> None:
     """Raise InputError unless the frame holds every pair of a target position and a source token once."""
     require_columns(data, ("position", "source", value), "heatmap")
-    if data.duplicated(["position", "source"]).any():
-        raise InputError("A position and source occur twice: choose one layer (and head) of one sentence first.")
+    refuse_repeated(data, ("position", "source"), "heatmap", "Choose one layer (and head) of one sentence first.")
     wanted = pd.MultiIndex.from_product([range(targets), range(sources)], names=["position", "source"])
     found = pd.MultiIndex.from_frame(data[["position", "source"]])
     for pairs, what in ((wanted.difference(found), "lacks"), (found.difference(wanted), "also holds")):

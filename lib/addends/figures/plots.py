@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from addends.checks import require_columns
+from addends.checks import refuse_repeated, require_columns
 from addends.errors import InputError
 from addends.figures.style import (
     INDICATOR_LABELS,
@@ -32,8 +32,9 @@ def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes |
         The label of each position.
     """
     require_columns(data, ("term", "position", "importance"), "stacked_importance")
-    if data.duplicated(["term", "position"]).any():
-        raise InputError("A term and position occur twice: choose one layer of one sentence before drawing.")
+    refuse_repeated(
+        data, ("term", "position"), "stacked_importance", "Choose one layer of one sentence before drawing."
+    )
     wide = data.pivot(index="position", columns="term", values="importance")
     if len(wide) != len(tokens):
         raise InputError(f"{len(tokens)} tokens for {len(wide)} positions: give one label a position of one sentence.")
@@ -194,8 +195,7 @@ def slopes(
         If a column is missing, a pair of ``y`` and ``hue`` stands twice, or there are more levels than colours.
     """
     require_columns(data, (y, hue, "estimate"), "slopes")
-    if data.duplicated([y, hue]).any():
-        raise InputError(f"A pair of {y!r} and {hue!r} stands twice: choose one layer and one method before drawing.")
+    refuse_repeated(data, (y, hue), "slopes", "Choose one layer and one method before drawing.")
     levels = list(dict.fromkeys(data[hue]))
     if len(levels) > len(SERIES_COLOURS):
         raise InputError(f"{hue!r} has {len(levels)} levels; {len(SERIES_COLOURS)} can be told apart in one row.")

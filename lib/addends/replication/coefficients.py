@@ -1,7 +1,7 @@
 """The released correlations over pairs of checkpoints: by term, summed over terms, pooled; and their "stdv".
 
-Each is derived from the released trajectories, and stands for all pairs of checkpoints where the released one is the
-mean of ten samples of them.
+All are derived from the released trajectories. A derived correlation is that of all pairs of checkpoints; a released
+one is the mean of ten samples of these pairs.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from addends.checks import repeated
 from addends.errors import DataError, InputError
 from addends.replication import (
     coefficients,
@@ -290,8 +291,13 @@ def _in_order(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 def _checked(frame: pd.DataFrame, name: str, origin: str) -> pd.DataFrame:
     if name not in KEYS:
         raise InputError(f"{origin}: there is no table {name!r}; there are {tuple(KEYS)}.")
-    lacking = [column for column in KEYS[name] if column not in frame]
-    if lacking or frame.duplicated(KEYS[name]).any() or not len(frame):
-        wrong = f"lacks the columns {lacking}" if lacking else "has no rows" if not len(frame) else "holds a key twice"
+    lacking, wrong = [column for column in KEYS[name] if column not in frame], ""
+    if lacking:
+        wrong = f"lacks the columns {lacking}"
+    elif frame.empty:
+        wrong = "has no rows"
+    elif cases := repeated(frame, KEYS[name]):
+        wrong = f"holds a key twice ({cases[0]})"
+    if wrong:
         raise DataError(f"{origin}: the table {name!r} {wrong}; its key is {KEYS[name]}.")
     return frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from addends.checks import listed
+from addends.checks import listed, repeated
 from addends.errors import DataError, InputError
 from addends.replication.released import (
     ALL_TERMS,
@@ -130,6 +130,7 @@ def _correlations(wide: pd.DataFrame) -> pd.DataFrame:
 
 def _tidy(frame: pd.DataFrame, key: list[str], values: list[str]) -> pd.DataFrame:
     frame = frame[[*key, *values]].sort_values(key, kind="stable").reset_index(drop=True)
-    if frame.duplicated(key).any():
-        raise DataError(f"The released files hold the same {tuple(key)} twice: {frame[frame.duplicated(key)].iloc[0]}.")
+    cases = repeated(frame, key)
+    if cases:
+        raise DataError(f"The released files hold {len(cases)} row(s) twice: {listed(cases, 3)}.")
     return frame

@@ -131,8 +131,8 @@ def reversed_layers(layers: int = 7) -> list[int]:
     return [int(layer) for layer in first.index[first != 0]]
 
 
-def agreement_over_training(agreement: pd.DataFrame, window: int = AGREEMENT_WINDOW) -> pd.DataFrame:
-    """The released agreement of two seeds, token by token, as means over stretches of training.
+def agreement_over_training(agreement: pd.DataFrame) -> pd.DataFrame:
+    """The released agreement of two seeds, token by token, as means over stretches of `AGREEMENT_WINDOW` steps.
 
     Returns
     -------
@@ -141,6 +141,6 @@ def agreement_over_training(agreement: pd.DataFrame, window: int = AGREEMENT_WIN
         checkpoints. Layer 0, where most of it is missing, is left out.
     """
     kept = agreement[agreement["layer"] > 0]
-    until = (-(-kept["checkpoint"] // window) * window).rename("until")
+    until = (-(-kept["checkpoint"] // AGREEMENT_WINDOW) * AGREEMENT_WINDOW).rename("until")
     groups = kept.groupby(["layer", "indicator", "term", until])["rho_tokens"]
     return groups.mean().reset_index()

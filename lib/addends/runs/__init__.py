@@ -4,7 +4,8 @@ A suite (`suite`) says which runs there are; `corpora` and `toy` give their sent
 `lineage` the proof of where these come from, `quality` and `addends.decomposition.measure` their numbers; `job` does
 one run, `workfolder` knows what is on disk of it. The room imports the ground floor and `addends.decomposition`.
 
-It offers `SUITES`, by name, for the command `addends`. Training needs the extra "models"; describing a suite does not.
+It offers `SUITES`, by name, for the command `addends`, and what a suite of one's own is made of. Training needs the
+extra "models"; describing a suite does not.
 """
 
 from __future__ import annotations

@@ -22,8 +22,6 @@ import pandas as pd
 
 from addends.errors import DataError, InputError
 
-COLUMNS = ("sentence", "language", "source", "target")
-
 
 def data_folder() -> Path:
     """The folder that holds ``corpora/`` and ``published/``, named by the environment variable ADDENDS_DATA.

@@ -46,10 +46,9 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     ------
     DataError
         If the work folder holds a run of this name that was trained or measured with something else
-        (`addends.runs.workfolder` says what is compared).
-    DataError
-        If a training pair shares a side with a held-out or a further sentence; or if a checkpoint holds a file that is
-        not the one saved there, or its record does not follow from the one before.
+        (`addends.runs.workfolder` says what is compared); if a training pair shares a side with a held-out or a further
+        sentence; or if a checkpoint holds a file that is not the one saved there, or its record does not follow from
+        the one before.
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """

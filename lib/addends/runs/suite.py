@@ -11,7 +11,7 @@ Run(name='fra-10000-i31-o31', condition=Condition(languages=('fra',), pairs=1000
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from addends.checks import check_choice
 from addends.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 THREADS = 1
 """Threads of one training, whatever the machine has: how many add up a sum changes its last bits."""
 
+PLATEAU = (0.95, 0.975)
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -216,10 +218,9 @@ class Suite:
         InputError
             If there is none.
         """
-        for run in self.runs:
-            if run.name == name:
-                return run
-        raise InputError(f"run={name!r} is not one of {[run.name for run in self.runs]} of the suite {self.name!r}.")
+        runs = {run.name: run for run in self.runs}
+        check_choice("run", name, list(runs), f"The suite {self.name!r}")
+        return runs[name]
 
     def block_of(self, run: Run) -> Block:
         """The block that a run of this suite stands in."""
@@ -245,14 +246,13 @@ def with_other_masks(runs: Iterable[Run], dropout_seeds: Iterable[int]) -> tuple
     )
 
 
-def log_spaced(first: int, last: int, count: int, plateau: Sequence[float] = (0.95, 0.975)) -> tuple[int, ...]:
+def log_spaced(first: int, last: int, count: int) -> tuple[int, ...]:
     """About ``count`` steps from ``first`` to ``last``, evenly spaced in their logarithm, and shares of the last.
 
-    ``plateau`` names shares of ``last`` that are always among them: neighbours of the end, by which one can see how
-    much a number moves while quality does not.
+    The shares `PLATEAU` are neighbours of the end: between them a number may move while quality does not.
     """
     spaced = np.geomspace(first, last, count).round().astype(int)
-    return tuple(sorted({*spaced.tolist(), *(round(share * last) for share in plateau), last}))
+    return tuple(sorted({*spaced.tolist(), *(round(share * last) for share in PLATEAU), last}))
 
 
 def as_record(recipe: Recipe, seeds: Seeds) -> dict:

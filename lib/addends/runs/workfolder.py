@@ -32,8 +32,6 @@ PER_RUN = ("runs", "quality", "translations", "measurements", "trajectories")
 OF_TRAINING = ("training", "manifest")
 """Those of a run whose lineage is known."""
 
-ALL = (*PER_RUN, *OF_TRAINING, "further")
-
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""

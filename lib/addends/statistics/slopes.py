@@ -123,11 +123,11 @@ def each_level(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.Dat
     return fit.contrasts(weights).assign(**{factor: weights.index}).set_index(factor).reset_index()
 
 
-def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run", level: float = 0.95) -> pd.Series:
+def over_levels(fit: crossed.MixedFit, slope: str, factor: str = "run") -> pd.Series:
     """What the slopes of `each_level` say of other levels: their `heterogeneity`."""
     contrasts = fit.slope_weights(slope, factor).to_numpy()
     covariance = contrasts @ fit.cov_params.to_numpy() @ contrasts.T
-    return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2, level)
+    return heterogeneity(contrasts @ fit.params.to_numpy(), (covariance + covariance.T) / 2)
 
 
 def heterogeneity(estimates: ArrayLike, covariance: ArrayLike, level: float = 0.95) -> pd.Series:
