@@ -270,3 +270,12 @@ def test_the_derived_tables_are_computed_written_and_listed(tmp_path, capsys, mo
     file = tmp_path / "facts.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(file).astype({"value": "float64"}), facts)
     assert capsys.readouterr().out == f"{file}: 2 rows, {file.stat().st_size:,} bytes\n"
+
+
+def test_a_place_that_cannot_be_written_to_ends_with_one_line(tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file, and no folder")
+    output = str(tmp_path / "taken" / "table.parquet")
+    code, said = fails(capsys, "coverage", "--simulations", "2", "--draws", "100", "--output", output)
+    assert code == 1
+    assert said.startswith("addends: ")
+    assert output.rsplit("/", 1)[0] in said

@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error in words is one paragraph on standard error, and exit status 1."""
     try:
         app(arguments, prog_name="addends")
-    except (AddendsError, ImportError) as error:  # an extra that is not installed says so in words
+    except (AddendsError, ImportError, OSError) as error:  # an extra that is missing, a folder that is read-only
         typer.echo(f"addends: {error}", err=True)
         raise SystemExit(1) from error
 
