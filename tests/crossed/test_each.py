@@ -38,6 +38,7 @@ def test_each_row_is_the_fit_of_its_group(many):
     assert table["reason"].isna().all()
 
 
+@pytest.mark.slow
 def test_the_family_is_all_of_its_tests(many):
     table = fit_each("y ~ x + repeat2 + (1 | run)", many.assign(repeat2=np.arange(len(many)) % 7.0), by="layer")
     assert table["parameter"].tolist() == ["x", "repeat2"] * 2
@@ -51,6 +52,7 @@ def test_the_family_is_all_of_its_tests(many):
     assert alone["parameter"].tolist() == ["Intercept"] * 2
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(many):
     one, two = (fit_each(FORMULA, many, by=["layer", "term"], jobs=jobs) for jobs in (1, 2))
     pd.testing.assert_frame_equal(one, two)

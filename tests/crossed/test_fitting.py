@@ -324,6 +324,7 @@ def test_three_crossed_factors(balanced):
 # Parity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize(("formula", "columns"), [(CROSSED, []), (WITH_PREDICTOR, ["x"])])
 def test_a_search_by_the_dense_likelihood_ends_in_the_same_place(unbalanced, formula, columns, reml):

@@ -56,6 +56,7 @@ def ours(data):
 # What the page names
 
 
+@pytest.mark.slow
 def test_the_programs_run(page):
     assert len(PROGRAMS) == 5
     assert page["fit"].converged
@@ -198,6 +199,7 @@ def test_balanced_tables_take_the_intervals_in_closed_form(data):
     assert crossed.fit(FORMULA, data).profile_intervals()["method"].eq("REML profile").all()
 
 
+@pytest.mark.slow
 def test_shares_have_intervals_where_no_term_has_slopes(page):
     assert set(page["fit"].profile_intervals()["quantity"]) == {"sd"}
     assert set(page["smaller"].profile_intervals()["quantity"]) == {"sd", "share"}

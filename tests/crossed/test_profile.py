@@ -19,6 +19,7 @@ def unbalanced():
     return data.assign(x=data["x"] - 10).sample(n=100, random_state=1).reset_index(drop=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 def test_limits_lie_where_the_dense_likelihood_has_fallen_by_the_quantile(unbalanced, reml):
     """Each limit held, the other components found anew by a search in the dense likelihood."""
@@ -46,6 +47,7 @@ def test_limits_lie_where_the_dense_likelihood_has_fallen_by_the_quantile(unbala
             assert fit.llf + found.fun == pytest.approx(fall, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "formula",
     [
@@ -74,6 +76,7 @@ def test_a_profile_is_lowest_at_the_estimate(unbalanced, formula):
     assert set(table["quantity"]) == ({"sd"} if "x |" in formula else {"sd", "share"})
 
 
+@pytest.mark.slow
 def test_an_sd_keeps_its_interval_when_predictors_and_outcome_change_units(unbalanced):
     formula = "y ~ x + (x | run) + (1 | sentence)"
     before = crossed.fit(formula, unbalanced).profile_intervals()
@@ -84,6 +87,7 @@ def test_an_sd_keeps_its_interval_when_predictors_and_outcome_change_units(unbal
         np.testing.assert_allclose(after[column], factor * before[column], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_limits_do_not_move_with_a_predictor_nor_with_the_order_of_questions():
     """The SD of a slope is the same wherever its predictor is zero, and what was asked before changes no answer."""
     generator = np.random.default_rng(13)
@@ -106,6 +110,7 @@ def test_limits_do_not_move_with_a_predictor_nor_with_the_order_of_questions():
             assert lowest[0] >= target - 1e-4
 
 
+@pytest.mark.slow
 def test_balanced_crossings_get_generalised_intervals(unbalanced):
     data = simulate(runs=4, sentences=15, seed=1)
     table = crossed.fit(CROSSED, data).profile_intervals()

@@ -34,6 +34,7 @@ def test_theta_is_the_lower_triangles_column_by_column():
     assert np.flatnonzero(template.diagonal).tolist() == [0, 2, 3, 4, 7, 9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [[1, 0, 1, 1], [0.01, 0, 5, 5], [20, 3, 0.02, 0.01], [0, 0, 0, 0]])
 def test_a_poor_start_reaches_the_same_maximum(sloped, start):
     likelihood, _ = prepared(SLOPE, sloped)

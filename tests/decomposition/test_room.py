@@ -12,6 +12,7 @@ import addends
 from addends import decomposition
 
 
+@pytest.mark.slow
 def test_it_imports_the_ground_floor_alone():
     program = (
         "import sys, addends.decomposition; "

@@ -232,6 +232,7 @@ def released_pairs():
 RUNS = ["rus-eng-s0", "rus-eng-s1", "rus-eng-s2", "sla-eng", "ine-eng", "mul-eng"]
 
 
+@pytest.mark.slow
 @real
 def test_released_coefficients_are_samples_of_the_exact_ones_with_the_sign_reversed(released_pairs):
     """As far off as a mean of ten samples, if the Russian runs are those that decompose the references, and only then.

@@ -188,6 +188,7 @@ def test_a_folder_that_is_none_is_refused_before_anything_is_computed(tmp_path, 
         replication.compute(progress=True)
 
 
+@pytest.mark.slow
 @real
 def test_what_is_computed_is_what_is_stored(kept):
     """One layer and one method; the command computes all of them."""

@@ -219,6 +219,7 @@ def test_bad_input(paths, quality, released):
         replayed(short, quality, released)
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.filterwarnings("ignore:Left out 44 released scores")
 def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
@@ -239,6 +240,7 @@ def test_equal_changes_of_a_score_with_one_decimal_did_not_tie_in_the_release():
     assert outside[1] > 3 * outside[0]
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.filterwarnings("ignore:Left out 44 released scores")
 def test_the_stored_replays_are_those_of_the_released_files():

@@ -220,6 +220,7 @@ def test_no_training_pair_shares_a_side_with_a_held_out_one(european, data_folde
     assert (sides[0] | sides[1]).all()
 
 
+@pytest.mark.slow
 def test_two_thousand_further_sentences_stand_in_no_training_file_and_not_among_the_held_out(european, data_folder):
     def plain(text):
         return "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())

@@ -96,6 +96,7 @@ def test_many_at_once_are_each_by_itself():
     assert over.set_index("term").loc["T", "mean"] == slopes.over_levels(fit, "x")["mean"]
 
 
+@pytest.mark.slow
 def test_leaving_a_run_out_is_fitting_the_others_anew():
     data, formula = crossed((0.5, 0.5, 9)).assign(term="S"), "y ~ C(run) + x + (1 | sentence)"
 
