@@ -20,7 +20,11 @@ from addends.figures.style import INDICATOR_LABELS
 
 @dataclass(frozen=True)
 class Scale:
-    """How a quantity is drawn: the label of its colour bar, with the unit, and whether it can be negative."""
+    """How a quantity is drawn: the label of its colour bar, with the unit, and whether it can be negative.
+
+    >>> SCALES["weight"].signed
+    False
+    """
 
     label: str
     signed: bool

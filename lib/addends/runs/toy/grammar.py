@@ -46,7 +46,11 @@ for _kind, _size in KINDS.items():
 
 @dataclass(slots=True)
 class Phrase:
-    """A noun with what belongs to it. ``joined`` is a second noun after "and"; ``relative`` a verb and its object."""
+    """A noun with what belongs to it. ``joined`` is a second noun after "and"; ``relative`` a verb and its object.
+
+    >>> Phrase(FIRST["being"] + 3, plural=True, definite=True).concept  # the fourth being, several of it
+    3
+    """
 
     concept: int
     plural: bool
@@ -58,7 +62,12 @@ class Phrase:
 
 @dataclass(slots=True)
 class Event:
-    """What a sentence says. The agent is a phrase or a pronoun; ``person`` is what a verb agrees with."""
+    """What a sentence says. The agent is a phrase or a pronoun; ``person`` is what a verb agrees with.
+
+    >>> event = Event(FIRST["act"], "past", negated=False, person=0, agent=None)  # I did the first act
+    >>> PRONOUNS[event.person]
+    '1s'
+    """
 
     verb: int
     tense: str
