@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import Any
 
 import torch
 from torch import nn
@@ -122,7 +123,7 @@ def _own_logits(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     if row.encoder is not None:
         inputs["decoder_input_ids"] = ids
 
-    def replaced(_module, _inputs, output):
+    def replaced(_module: nn.Module, _inputs: tuple, output: Any) -> Any:
         output["last_hidden_state"] = states[None].to(device=model.device, dtype=model.dtype)
         return output
 

@@ -225,7 +225,7 @@ def _seconds(model: PreTrainedModel, batch: Batch, row: Architecture) -> list[di
     """Medians of a few passes over these sentences, after the first ones."""
     inputs = inputs_of(row, model, batch)
 
-    def forward():
+    def forward() -> None:
         with torch.no_grad():
             model.base_model(**inputs)
 

@@ -131,7 +131,7 @@ def _give_states(stack: contextlib.ExitStack, base: nn.Module, row: Architecture
         layers: Any = base.get_submodule(place.layers)  # a ModuleList
         for layer, state in zip(layers, states, strict=False):
 
-            def give(_module, inputs, keywords, state=state):
+            def give(_module: nn.Module, inputs: tuple, keywords: dict, state: torch.Tensor = state) -> tuple:
                 return ((state, *inputs[1:]), keywords) if inputs else (inputs, {**keywords, "hidden_states": state})
 
             stack.enter_context(removed(layer.register_forward_pre_hook(own_thread(give), with_kwargs=True)))

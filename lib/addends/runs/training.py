@@ -16,15 +16,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import (
+    MarianConfig,
+    MarianMTModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
 
 from addends.errors import DataError, InputError
 from addends.runs import lineage
@@ -201,7 +207,9 @@ class _Trainer(Seq2SeqTrainer):
         loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
         pairs = inputs.pop("pairs").tolist()
         loss = super().training_step(model, inputs, num_items_in_batch)
         before = self.seen or (self.record["batches"] if self.record else None)
@@ -212,7 +220,7 @@ class _Trainer(Seq2SeqTrainer):
 class _Progress(ProgressCallback):
     """The trainer's progress bar without its log, which is kept for every step."""
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         pass
 
 
@@ -222,16 +230,16 @@ class _SaveAt(TrainerCallback):
     def __init__(self, trainer: _Trainer, steps: Sequence[int], keep_states: Sequence[int]):
         self.trainer, self.steps, self.keep_states = trainer, set(steps), set(keep_states)
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step == 0 and self.trainer.record is None:
-            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            self.trainer._save_checkpoint(kwargs["model"], trial=None)
             self.on_save(args, state, control)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         control.should_save = state.global_step in self.steps
         return control
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seen = self.trainer.seen or lineage.batches_at((), (), (0,))[0]
         self.trainer.record = lineage.write(newest, seen, self.trainer.record)

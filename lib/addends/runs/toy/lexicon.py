@@ -6,7 +6,7 @@ its own regular sound change, and each has replaced a share of the stems by word
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -56,7 +56,7 @@ class Mint:
                 self.taken.add(word)
                 return word
 
-    def _one_of(self, choices):
+    def _one_of(self, choices: Sequence[str]) -> str:
         return choices[int(next(self.numbers) * len(choices))]
 
 
