@@ -21,7 +21,7 @@ from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBa
 from addends import tables
 from addends.decomposition import Batch, corpus_means, encode, load, measure_batch, translate
 from addends.errors import DataError, InputError
-from addends.runs import corpora, lineage, training, vocabulary, workfolder
+from addends.runs import corpora, lineage, sentences, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -55,10 +55,11 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     run = suite.run(name)
     folder = work / suite.name / name
     steps = suite.recipe.checkpoints
-    tokenizer = suite.tokenizer(work / suite.name / "vocabulary")
-    sentences = _sentences(suite, suite.held_out(), tokenizer)
-    further = _sentences(suite, suite.further(), tokenizer) if suite.further else None
-    pairs = suite.pairs(run)
+    tokenizer = sentences.tokenizer(suite, work / suite.name / "vocabulary")
+    held_out = _sentences_table(suite, sentences.held_out(suite), tokenizer)
+    further = sentences.further(suite)
+    further_table = None if further is None else _sentences_table(suite, further, tokenizer)
+    pairs = sentences.training_pairs(suite, run)
     _refuse_overlap(pairs, suite)
     complete = workfolder.complete_steps(folder)
     workfolder.guard_training(folder, workfolder.training_record(suite, run, pairs, tokenizer), complete)
@@ -83,16 +84,16 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
     frames["manifest"] = manifest
     frames["runs"] = _runs_row(suite, run, tokenizer, len(pairs))
-    tables.write(sentences, data / suite.name / "sentences.parquet", "sentences")
-    if further is not None:
-        tables.write(further, data / suite.name / "further_sentences.parquet", "sentences")
+    tables.write(held_out, data / suite.name / "sentences.parquet", "sentences")
+    if further_table is not None:
+        tables.write(further_table, data / suite.name / "further_sentences.parquet", "sentences")
     for table in sorted(frames, key=lambda table: table == "runs"):  # its row last: it says that the others are there
         tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
 
 
 def train_and_measure_all(suite: Suite, names: Sequence[str], work: Path, data: Path, workers: int, cpu: bool) -> None:
     """`train_and_measure` for each of ``names``, ``workers`` at a time, each in a process of its own."""
-    suite.tokenizer(work / suite.name / "vocabulary")  # once, before the runs share it
+    sentences.tokenizer(suite, work / suite.name / "vocabulary")  # once, before the runs share it
     jobs = [(suite, name, work, data, cpu) for name in names]
     if min(workers, len(names)) == 1:
         for arguments in jobs:
@@ -156,7 +157,7 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
     own: list[pd.DataFrame] = []
     reference: list[pd.DataFrame] = []
     translations: list[pd.DataFrame] = []
-    for sources, targets, ids in _chunks(suite.held_out()):
+    for sources, targets, ids in _chunks(sentences.held_out(suite)):
         translated, read, said = _translated(model, tokenizer, suite, sources, targets, ids)
         translations.append(said)
         for batch, frames in ((translated, own), (read, reference)):
@@ -174,8 +175,9 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
         pieces["measurements"] = pd.concat(
             [frame.assign(target=name) for name, frame in by_target.items() if step in sentence_steps[name]]
         )
-    if suite.further and step in suite.further_checkpoints:
-        said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(suite.further())]
+    if step in suite.further_checkpoints:
+        further = sentences.further(suite)
+        said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(further)]
         scores, pieces["further"] = _scored(pd.concat(said, ignore_index=True))
         quality.append(scores.assign(set="further"))
     pieces["quality"] = pd.concat(quality)
@@ -269,10 +271,10 @@ def _proven(folder: Path, steps: tuple[int, ...]) -> pd.DataFrame:
 
 
 def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
-    for name, sentences in (("held-out", suite.held_out()), ("further", suite.further() if suite.further else None)):
-        if sentences is None:
+    for name, evaluated in (("held-out", sentences.held_out(suite)), ("further", sentences.further(suite))):
+        if evaluated is None:
             continue
-        clean = corpora.drop_overlap(pairs, sentences)
+        clean = corpora.drop_overlap(pairs, evaluated)
         if len(clean) < len(pairs):
             shared = pairs[~pairs["sentence"].isin(clean["sentence"])].iloc[0]
             raise DataError(
@@ -282,20 +284,20 @@ def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
             )
 
 
-def _sentences(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
+def _sentences_table(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
     lengths = {
         f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
         for side in ("source", "target")
     }
-    sentences = held_out[["sentence", "language"]].assign(**lengths)
-    longest = sentences[list(lengths)].max(axis=1)
+    table = held_out[["sentence", "language"]].assign(**lengths)
+    longest = table[list(lengths)].max(axis=1)
     if (longest > suite.recipe.positions).any():  # known before training, so said before it
         row = int(longest.argmax())
         raise InputError(
-            f"The held-out sentence {sentences['sentence'].iloc[row]!r} has {longest.iloc[row]} tokens on its longer "
+            f"The held-out sentence {table['sentence'].iloc[row]!r} has {longest.iloc[row]} tokens on its longer "
             f"side, the recipe positions={suite.recipe.positions}. Hold out others, or give the recipe more positions."
         )
-    return sentences
+    return table
 
 
 def _shipped(suite: Suite, name: str) -> dict:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from addends import tables
 from addends.errors import DataError
-from addends.runs import lineage
+from addends.runs import lineage, sentences
 from addends.runs.suite import THREADS, Run, Suite, as_record
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: Mari
 
 def measuring_record(suite: Suite) -> dict:
     """All that makes the measurements of a checkpoint what they are, besides its weights."""
-    further = {"further_sha256": sentences_sha256(suite.further())} if suite.further else {}
-    return {"own_tokens": suite.own_tokens, "held_out_sha256": sentences_sha256(suite.held_out()), **further}
+    record = {"own_tokens": suite.own_tokens, "held_out_sha256": sentences_sha256(sentences.held_out(suite))}
+    further = sentences.further(suite)
+    return record if further is None else record | {"further_sha256": sentences_sha256(further)}
 
 
 def sentences_sha256(sentences: pd.DataFrame) -> str:
@@ -177,7 +178,11 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         if row is None or others:
             return f"{_file(suite, 'runs', name, data)} has {len(others) + (row is not None)} rows: one is wanted."
         proven = row["lineage"] == "chain"
-        wanted = [*PER_RUN, *(OF_TRAINING if proven else ()), *(["further"] if proven and suite.further else ())]
+        wanted = [
+            *PER_RUN,
+            *(OF_TRAINING if proven else ()),
+            *(["further"] if proven and suite.further_checkpoints else ()),
+        ]
         frames = {table: _read_table(suite, table, name, data) for table in wanted}
         names = ["sentences", *(["further_sentences"] if "further" in wanted else [])]
         files = {name: data / suite.name / f"{name}.parquet" for name in names}
@@ -209,8 +214,8 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         checks.append(("manifest", frames["manifest"], (0, *suite.recipe.checkpoints), None))
     if "further" in frames:
         checks.append(("further", frames["further"], suite.further_checkpoints, ids["further_sentences"]))
-    for table, frame, steps, sentences in checks:
-        complaint = _holes(frame, steps, sentences)
+    for table, frame, steps, expected in checks:
+        complaint = _holes(frame, steps, expected)
         if complaint:
             return f"{_file(suite, table, name, data)} {complaint}."
     if proven:
