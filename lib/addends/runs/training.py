@@ -109,6 +109,7 @@ def train(
     pairs: Pairs,
     cpu: bool = False,
     keep_states: Sequence[int] = (),
+    quiet: bool = False,
 ) -> dict[int, Path]:
     """Train one run on one core, or finish it, and return its checkpoints: {step: folder that `from_pretrained` loads}.
 
@@ -124,6 +125,8 @@ def train(
     keep_states : sequence of int
         Steps whose checkpoints keep the states of optimizer, scheduler and generators, so that the stretch that follows
         can be trained again. Elsewhere they go once the next checkpoint is whole.
+    quiet : bool
+        Show no progress bar.
 
     Raises
     ------
@@ -161,7 +164,8 @@ def train(
         )
         trainer.batches, trainer.record = batches, record
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_Progress)
+        if not quiet:
+            trainer.add_callback(_Progress)
         trainer.add_callback(_SaveAt(trainer, recipe.checkpoints, keep_states))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     missing = [step for step, path in wanted.items() if not path.exists()]

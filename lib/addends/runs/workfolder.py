@@ -1,9 +1,9 @@
-"""What is on disk of a run: its checkpoints, the two records that guard them, and whether its tables are finished.
+"""What is on disk of a run: its checkpoints, the record that guards them, and whether its tables are finished.
 
 ``run.json`` guards the checkpoints: recipe, seeds, condition, threads, and digests of the training pairs and of the
-vocabulary. ``measured/record.json`` guards the measurements alone: the sentences, and how long a translation may be.
-They are apart so that measuring more, or measuring other sentences, never puts trained weights in question. An entry
-that a record lacks is unknown, and what is unknown is not taken to be equal.
+vocabulary. Measurements have records of their own (`addends.runs.shards`), so that measuring more, or measuring other
+sentences, never puts trained weights in question. An entry that a record lacks is unknown, and what is unknown is not
+taken to be equal.
 """
 
 from __future__ import annotations
@@ -54,14 +54,24 @@ def complete_steps(folder: Path) -> list[int]:
     return sorted(lineage.step_of(path) for path in checkpoints(folder) if is_complete(path))
 
 
-def last_checkpoint(suite: Suite, name: str, work: Path) -> Path:
-    """Where the work folder has, or will have, the run's last checkpoint."""
-    return work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
+def of_run(suite: Suite, name: str, work: Path) -> Path:
+    """The work folder of a run: its checkpoints, its record, and its shards."""
+    return work / suite.name / suite.run(name).name
+
+
+def of_vocabulary(suite: Suite, work: Path) -> Path:
+    """Where the suite's tokenizer is."""
+    return work / suite.name / "vocabulary"
+
+
+def checkpoint(suite: Suite, name: str, step: int, work: Path) -> Path:
+    """Where the work folder has, or will have, a checkpoint of a run."""
+    return of_run(suite, name, work) / f"checkpoint-{step}"
 
 
 def is_trained(suite: Suite, name: str, work: Path) -> bool:
     """Whether the work folder holds the run's last checkpoint, whole."""
-    return is_complete(last_checkpoint(suite, name, work))
+    return is_complete(checkpoint(suite, name, suite.recipe.steps, work))
 
 
 def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: MarianTokenizer) -> dict:
@@ -134,24 +144,9 @@ def guard_training(folder: Path, record: dict, complete: Sequence[int]) -> None:
     _write(file, record)
 
 
-def guard_measuring(folder: Path, record: dict) -> None:
-    """Write down what a run is measured with; refuse measurements made with something else.
-
-    Raises
-    ------
-    DataError
-        If measurements in ``folder/measured`` were made with other held-out sentences or another length limit.
-    """
-    place = folder / "measured"
-    record = json.loads(json.dumps(record))
-    if place.is_dir() and any(place.rglob("*.parquet")):
-        _refuse_other(
-            f"{place} holds measurements made",
-            _read(place / "record.json"),
-            record,
-            "Move that folder away, or delete it, to measure anew: the checkpoints beside it stay.",
-        )
-    _write(place / "record.json", record)
+def pairs_trained_on(folder: Path) -> int:
+    """How many pairs a run was trained on, as its record says."""
+    return int(_read(folder / "run.json")["pairs"])
 
 
 def is_begun(suite: Suite, name: str, data: Path) -> bool:

@@ -1,0 +1,121 @@
+"""How far a suite is: what is trained, measured and written, what is broken, and how long the rest may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from addends.errors import DataError
+from addends.runs import lineage, measuring, shards, workfolder
+from addends.runs.suite import Suite
+
+COLUMNS = ("run", "block", "trained", "measured", "tables", "megabytes_work", "megabytes_data")
+
+
+def progress(suite: Suite, names: Sequence[str], work: Path, data: Path) -> pd.DataFrame:
+    """A row a run: how many of its checkpoints are trained and measured, whether its tables are written, and sizes.
+
+    Returns
+    -------
+    DataFrame
+        The columns run, block; ``trained`` and ``measured``, checkpoints (of ``len(suite.recipe.checkpoints)``, step 0
+        apart); ``tables``, "finished" or what is missing in words; and the size of what is in the two folders.
+    """
+    rows = []
+    for name in names:
+        folder = workfolder.of_run(suite, name, work)
+        steps = suite.recipe.checkpoints
+        trained = set(workfolder.complete_steps(folder)) & set(steps)
+        measured = [step for step in steps if (shards.place(folder, step) / shards.RECORD).exists()]
+        missing = workfolder.what_is_missing(suite, name, data)
+        files = (
+            data / suite.name / table / f"{name}.parquet"
+            for table in (*workfolder.PER_RUN, *workfolder.OF_TRAINING, "further")
+        )
+        rows.append(
+            (
+                name,
+                suite.block_of(suite.run(name)).name,
+                len(trained),
+                len(measured),
+                "finished" if missing is None else missing,
+                _megabytes(folder.rglob("*")),
+                _megabytes(files),
+            )
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
+    """What is broken in the work folder: columns run, kind and words; no row where nothing is.
+
+    Kinds are "chain", a checkpoint that is not what its records say or does not follow from the one before, and those
+    of `addends.runs.shards.Fault` but "missing". Where the suite's sentences cannot be read here, shards are not held
+    against them.
+    """
+    rows = []
+    try:
+        sentences = workfolder.measuring_record(suite)
+    except DataError:
+        sentences = {}
+    for name in names:
+        folder = workfolder.of_run(suite, name, work)
+        rows += [(name, "chain", words) for words in _chain(suite, name, work)]
+        for step in suite.recipe.checkpoints:
+            if not shards.place(folder, step).exists():
+                continue
+            wanted = {"files": measuring.tables_at(suite, suite.run(name), step)} | sentences
+            try:
+                record = lineage.read(workfolder.checkpoint(suite, name, step, work))
+            except DataError:
+                record = {}  # said above, or weights that were deleted: the shard itself may still be whole
+            fault = shards.fault(folder, step, wanted | {key: record[key] for key in shards.ORIGIN if key in record})
+            if fault and fault.kind != "missing":
+                rows.append((name, fault.kind, fault.words))
+    return pd.DataFrame(rows, columns=["run", "kind", "words"])
+
+
+def seconds_left(suite: Suite, table: pd.DataFrame, work: Path) -> float | None:
+    """About how long one core still needs for the runs of `progress`'s table; None before anything was timed.
+
+    Training is timed by the hours of the records of its checkpoints, measuring by the shards' own.
+    """
+    step_seconds: list[float] = []
+    shard_seconds: list[float] = []
+    for name in table["run"]:
+        folder = workfolder.of_run(suite, name, work)
+        hours = {lineage.step_of(file.parent): file.stat().st_mtime for file in folder.glob(f"*/{lineage.FILE}")}
+        steps = sorted(hours)
+        step_seconds += [(hours[after] - hours[before]) / (after - before) for before, after in pairwise(steps)]
+        manifest = shards.manifest(folder)
+        shard_seconds += manifest["seconds"].tolist() if len(manifest) else []
+    left = table[table["tables"] != "finished"]
+    if left.empty:
+        return 0.0
+    if not step_seconds or not shard_seconds:
+        return None
+    checkpoints, seconds = np.array([0, *suite.recipe.checkpoints]), 0.0
+    for row in left.itertuples():
+        seconds += (suite.recipe.steps - checkpoints[row.trained]) * float(np.median(step_seconds))
+        seconds += (len(checkpoints) - 1 - row.measured) * float(np.median(shard_seconds))
+    return float(seconds)
+
+
+def _chain(suite: Suite, name: str, work: Path) -> list[str]:
+    """What breaks the chain of a run that is trained; nothing of one that is not."""
+    if not workfolder.is_trained(suite, name, work):
+        return []
+    folder = workfolder.of_run(suite, name, work)
+    try:
+        manifest = lineage.chain(folder, suite.recipe.checkpoints)
+    except DataError as error:  # a record is missing: the other runs are looked at all the same
+        return [str(error)]
+    return lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
+
+
+def _megabytes(files: Iterable[Path]) -> float:
+    return round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 2)
