@@ -25,6 +25,7 @@ from addends.runs.suite import Suite
 
 EXTRA = "cluster"
 _WAIT = 1.0  # seconds between two looks at shards that another process has claimed
+_PATIENCE = "20s"  # for a scheduler to answer
 
 
 def train(
@@ -143,7 +144,7 @@ def _by_dask(
                 )
                 client = stack.enter_context(distributed.Client(cluster))
             else:
-                client = stack.enter_context(distributed.Client(scheduler, timeout="20s"))
+                client = stack.enter_context(distributed.Client(scheduler, timeout=_PATIENCE))
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"scheduler={scheduler!r}: no Dask scheduler answers there ({error}). Start one (`dask scheduler`) "
