@@ -24,8 +24,10 @@ from addends.runs.suite import Run, Suite
 _SHIPPED = "run.json"  # in the shipped folder: whose weights they are
 
 
-def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = False) -> None:
-    """Train a run of a suite, or finish it; its checkpoints are in ``work/<suite>/<run>/checkpoint-<step>``.
+def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = False) -> str:
+    """Train a run, or finish it: gives "trained", "there", or "claimed" by another process.
+
+    Its checkpoints are in ``work/<suite>/<run>/checkpoint-<step>``.
 
     Parameters
     ----------
@@ -51,18 +53,22 @@ def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = 
             _sentences_table(suite, evaluated, tokenizer)  # too long a sentence is known before training
     pairs = sentences.training_pairs(suite, run)
     _refuse_overlap(pairs, suite)
-    complete = workfolder.complete_steps(folder)
-    workfolder.guard_training(folder, workfolder.training_record(suite, run, pairs, tokenizer), complete)
-    if {0, *suite.recipe.checkpoints} <= set(complete):
-        return
-    encoded = Pairs(
-        vocabulary.encode_all(tokenizer, pairs["source"]),
-        vocabulary.encode_all(tokenizer, pairs["target"]),
-        pairs["sentence"],
-    )
-    training.train(
-        folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu, keep_states=suite.keep_states, quiet=quiet
-    )
+    with shards.claimed(folder, "training") as mine:
+        if not mine:
+            return "claimed"
+        complete = workfolder.complete_steps(folder)
+        workfolder.guard_training(folder, workfolder.training_record(suite, run, pairs, tokenizer), complete)
+        if {0, *suite.recipe.checkpoints} <= set(complete):
+            return "there"
+        encoded = Pairs(
+            vocabulary.encode_all(tokenizer, pairs["source"]),
+            vocabulary.encode_all(tokenizer, pairs["target"]),
+            pairs["sentence"],
+        )
+        training.train(
+            folder, suite.recipe, run.seeds, tokenizer, encoded, cpu=cpu, keep_states=suite.keep_states, quiet=quiet
+        )
+    return "trained"
 
 
 def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, again: bool = False) -> str:

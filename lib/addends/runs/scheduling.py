@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +27,18 @@ from addends.runs import job, sentences, shards, workfolder
 from addends.runs.suite import Suite
 
 EXTRA = "cluster"
+_CHILD = """
+import os, pickle, sys
+answer = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)  # what a library prints is no answer
+from addends.errors import AddendsError
+from addends.runs import job
+try:
+    outcome = job.train(*pickle.load(sys.stdin.buffer))
+except (AddendsError, OSError) as error:
+    outcome = error
+answer.write(pickle.dumps(outcome))
+"""
 _WAIT = 1.0  # seconds between two looks at shards that another process has claimed
 _PATIENCE = "20s"  # for a scheduler to answer
 
@@ -53,9 +68,11 @@ def train(
     work = work.absolute()
     shards.refuse_read_only(work)
     sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))  # once, before the runs share it
-    jobs = [(suite, name, work, cpu, workers > 1 or scheduler is not None) for name in names]
+    several = workers > 1 or scheduler is not None
+    jobs = [(suite, name, work, cpu, several) for name in names]
+    function = _train_apart if several else job.train
     with _log(suite, work) as log:
-        for (_, name, *_), seconds, _ in _done(job.train, jobs, workers, scheduler, f"train {suite.name}", "run"):
+        for (_, name, *_), seconds in _done(function, jobs, workers, scheduler, f"train {suite.name}", "run"):
             log.info("trained %s in %.0f s", name, seconds)
 
 
@@ -84,34 +101,52 @@ def measure(
     jobs = [(suite, name, step, work, cpu, again) for name in names for step in suite.recipe.checkpoints]
     left = {name: len(suite.recipe.checkpoints) for name in names}
     with _log(suite, work) as log:
-        while jobs:
-            claimed = []
-            done = _done(job.measure, jobs, workers, scheduler, f"measure {suite.name}", "checkpoint")
-            for given, seconds, outcome in done:
-                _, name, step, *_ = given
-                if outcome == "claimed":
-                    claimed.append(given)
-                    continue
-                if outcome == "measured":
-                    log.info("measured %s at step %d in %.1f s", name, step, seconds)
-                left[name] -= 1
-                if not left[name]:
-                    job.write_tables(suite, name, work, data)
-                    log.info("wrote the tables of %s", name)
-            if len(claimed) == len(jobs):
-                time.sleep(_WAIT)
-            jobs = claimed
+        for given, seconds in _done(job.measure, jobs, workers, scheduler, f"measure {suite.name}", "checkpoint"):
+            _, name, step, *_ = given
+            log.info("measured %s at step %d in %.1f s", name, step, seconds)
+            left[name] -= 1
+            if not left[name]:
+                job.write_tables(suite, name, work, data)
+                log.info("wrote the tables of %s", name)
 
 
 def _done(
     function: Callable, jobs: Sequence[tuple], workers: int, scheduler: str | None, what: str, unit: str
-) -> Iterator[tuple[tuple, float, Any]]:
-    """The jobs as they are done: what was given, seconds, and what came back; one progress bar over all."""
+) -> Iterator[tuple[tuple, float]]:
+    """The jobs as they are done, and their seconds, under one progress bar; those that are claimed come last."""
+    here = scheduler is None and min(workers, len(jobs)) == 1
     with tqdm(total=len(jobs), desc=what, unit=unit) as bar:
-        here = scheduler is None and min(workers, len(jobs)) == 1
-        for done in _one_by_one(function, jobs) if here else _by_dask(function, jobs, workers, scheduler):
-            bar.update()
-            yield done
+        while jobs:
+            claimed = []
+            for given, seconds, outcome in (
+                _one_by_one(function, jobs) if here else _by_dask(function, jobs, workers, scheduler)
+            ):
+                if outcome == "claimed":
+                    claimed.append(given)
+                    continue
+                bar.update()
+                yield given, seconds
+            if claimed:
+                bar.set_postfix_str(f"{len(claimed)} with another process", refresh=True)
+                time.sleep(_WAIT)
+            jobs = claimed
+
+
+def _train_apart(*given: Any) -> str:
+    """`job.train` in a process of its own: a Dask worker has threads that draw from Python's global generator.
+
+    The run stays as it would be, but the record of that generator, which the chain holds, would not.
+    """
+    done = subprocess.run([sys.executable, "-c", _CHILD], input=pickle.dumps(given), stdout=subprocess.PIPE)
+    if done.returncode:
+        raise DataError(
+            f"The process that trained {given[1]!r} ended with status {done.returncode}. Its checkpoints stay: call "
+            "again, and it goes on from the last."
+        )
+    outcome = pickle.loads(done.stdout)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _one_by_one(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple[tuple, float, Any]]:
