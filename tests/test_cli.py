@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -16,8 +15,7 @@ import pytest
 import crossed.coverage
 from addends import replication
 from addends.cli import main
-from addends.runs import SUITES, european, job, lineage, workfolder
-from addends.runs.toy import suite as toy_suite
+from addends.runs import job, lineage, read_suite, sentences, workfolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,11 +45,11 @@ def test_an_unknown_run_ends_the_command_before_it_begins(tmp_path, capsys, opti
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "latin"], "SUITE='latin' is not one of ['european', 'toy']"),
+        (["train", "latin"], "SUITE='latin' is not one of ['european', 'toy', 'toy_factorial'], and no file"),
         (["train"], "Missing argument 'SUITE'"),
         (["train", "toy", "--workers", "0"], "Invalid value for '--workers'"),
         (["trian", "toy"], "No such command 'trian'"),
-        (["status", "latin"], "SUITE='latin' is not one of ['european', 'toy']"),
+        (["status", "latin"], "SUITE='latin' is not one of ['european', 'toy', 'toy_factorial'], and no file"),
         (["coverage", "--simulations", "0"], "Invalid value for '--simulations'"),
         (["coverage", "--draws", "99"], "Invalid value for '--draws'"),
         (["replicate", "toy"], "Got unexpected extra argument"),
@@ -93,12 +91,9 @@ def test_without_the_data_folder_the_command_ends_with_one_line(tmp_path, value)
 
 def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path))
-    european.held_out.cache_clear(), european.further.cache_clear()
-    try:
-        code, message = fails(capsys, "train", "european", "--work", f"{tmp_path}/work", "--data", f"{tmp_path}/data")
-    finally:
-        european.held_out.cache_clear(), european.further.cache_clear()
+    code, message = fails(capsys, "train", "european", "--work", f"{tmp_path}/work", "--data", f"{tmp_path}/data")
     assert code == 1
+    assert "suites/european.yaml, line 10, corpus.train.fra: " in message
     assert "corpora/train/fra-eng.tsv is missing" in message
     assert list(tmp_path.iterdir()) == []
 
@@ -108,15 +103,14 @@ def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def done(monkeypatch):
-    """The runs that the command would do; none is done, and the toy suite has a tokenizer that trains nothing."""
+    """The runs that the command would do; none is done, and no vocabulary is trained."""
     names = []
-    toy = dataclasses.replace(toy_suite.SUITE, tokenizer=lambda folder: None)
-    monkeypatch.setitem(SUITES, "toy", toy)
+    monkeypatch.setattr(sentences, "tokenizer", lambda suite, folder: None)
     monkeypatch.setattr(job, "train_and_measure", lambda suite, name, *rest: names.append(name))
     return names
 
 
-NAMES = [run.name for run in toy_suite.SUITE.runs]
+NAMES = [run.name for run in read_suite("toy").runs]
 
 
 def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):

@@ -22,13 +22,13 @@ import crossed.coverage
 from addends import replication, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
-from addends.runs import SUITES, Suite, downloads, progress, workfolder
+from addends.runs import SUITES, Suite, downloads, progress, read_suite, workfolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 BENCHMARKS = Path("tests") / "benchmarks"
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(sorted(SUITES))}.")]
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(SUITES)}; or a YAML file.")]
 Only = Annotated[list[str] | None, typer.Option(metavar="RUN", help="Only this run; may be given several times.")]
 Work = Annotated[Path, typer.Option(help="Weights and shards are in this folder.")]
 Data = Annotated[Path, typer.Option(help="Tables are in this folder.")]
@@ -242,10 +242,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _suite(name: str) -> Suite:
     try:
-        check_choice("SUITE", name, sorted(SUITES))
+        return read_suite(name)
     except InputError as error:
+        if Path(name).exists():  # a file of the user's, in which something is wrong: how to call is not the question
+            raise
         raise typer.BadParameter(str(error)) from error
-    return SUITES[name]
 
 
 def _runs(suite: Suite, only: list[str] | None) -> list[str]:

@@ -18,27 +18,14 @@ from safetensors.torch import load_file
 import addends
 from addends import tables
 from addends.errors import DataError, InputError
-from addends.runs import job, measuring, scheduling, training, vocabulary, workfolder
+from addends.runs import job, measuring, scheduling, sentences, training, workfolder
 from addends.runs.quality import negative_log_likelihood, sentence_scores
-from addends.runs.suite import Block, Condition, Recipe, Run, Seeds, Suite
-from addends.runs.toy import corpus as toy
+from addends.runs.suite import Block, Condition, MadeUpCorpus, Recipe, Run, Sample, Seeds, Suite, Vocabulary
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
 STEPS, SENTENCE_STEPS, OWN_STEPS, LAYERS = (4, 8, 12), (8, 12), (12,), (0, 1)
 FURTHER_STEPS = (8, 12)
 TABLES = tuple(name for name in tables.SCHEMAS if name != "sentences")
-
-
-@cache
-def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Training pairs, held-out sentences, further ones."""
-    pairs, others = toy.split("ora", 80, 10, seed=1)
-    return pairs, others.iloc[:6].reset_index(drop=True), others.iloc[6:].reset_index(drop=True)
-
-
-def tokenizer(folder: Path):
-    pairs = split()[0]
-    return vocabulary.train([*pairs["source"], *pairs["target"]], folder, 80, coverage=1.0, byte_fallback=False)
 
 
 SUITE = Suite(
@@ -64,10 +51,10 @@ SUITE = Suite(
     ),
     keep_states=(0, 4),
     own_tokens=10,
-    held_out=lambda: split()[1],
-    pairs=lambda run: split()[0],
-    tokenizer=tokenizer,
-    further=lambda: split()[2],
+    corpus=MadeUpCorpus(("ora",), pairs=80, seed=1),
+    held_out=Sample("ora", 6),
+    vocabulary=Vocabulary(80, coverage=1.0, byte_fallback=False),
+    further=Sample("ora", 4),
     further_checkpoints=FURTHER_STEPS,
 )
 
@@ -76,6 +63,17 @@ def whole(suite: Suite, name: str, work: Path, data: Path) -> None:
     """Train a run, measure it, and write its tables: what `addends train` and `addends measure` do."""
     job.train(suite, name, work, cpu=True)
     scheduling.measure(suite, [name], work, data, cpu=True)
+
+
+@cache
+def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Training pairs, held-out sentences, further ones."""
+    pairs = sentences.training_pairs(SUITE, SUITE.runs[0])
+    return pairs, sentences.held_out(SUITE), sentences.further(SUITE)
+
+
+def tokenizer(folder: Path):
+    return sentences.tokenizer(SUITE, folder)
 
 
 def with_block(**changes) -> Suite:
@@ -376,8 +374,9 @@ def test_sentences_keep_their_own_numbers_however_they_are_batched(finished, mon
     checkpoint = finished[0] / "tiny" / "ora-a" / "checkpoint-12"
     whole = measuring.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
     monkeypatch.setattr(measuring, "_BATCH_SIZE", 4)
-    backwards = dataclasses.replace(SUITE, held_out=lambda: split()[1].iloc[::-1])
-    parted = measuring.measure_checkpoint(backwards, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
+    held = split()[1]
+    monkeypatch.setattr(sentences, "held_out", lambda suite: held.iloc[::-1])
+    parted = measuring.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
     assert parted["translations"]["nll"].nunique() == 6
     for table, frame in whole.items():
         names = tables.key(table)
@@ -416,24 +415,24 @@ def test_an_unknown_run_is_refused_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path):
+def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path, monkeypatch):
     held = split()[1].copy()
     held.loc[2, "target"] = "mo " * 200
-    bad = dataclasses.replace(SUITE, held_out=lambda: held)
+    monkeypatch.setattr(sentences, "held_out", lambda suite: held)
     with pytest.raises(InputError, match=f"{held['sentence'][2]}' has .* tokens.*positions=96"):
-        whole(bad, "ora-a", tmp_path / "work", tmp_path / "data")
+        whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(("which", "name"), [(1, "held-out"), (2, "further")])
-def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training(tmp_path, which, name):
+def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training(tmp_path, monkeypatch, which, name):
     pairs = split()[0].copy()
     pairs.loc[5, "target"] = split()[which]["target"].iloc[0].upper() + " !"  # the same but for case and punctuation
-    bad = dataclasses.replace(SUITE, pairs=lambda run: pairs)
+    monkeypatch.setattr(sentences, "training_pairs", lambda suite, run: pairs)
     with pytest.raises(
         DataError, match=rf"1 training pair.* share a side with the {name} sentences, .*{pairs['sentence'][5]}"
     ):
-        whole(bad, "ora-a", tmp_path / "work", tmp_path / "data")
+        whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
@@ -485,15 +484,16 @@ def test_an_unfinished_run_is_not_shipped(finished, tmp_path, work):
 # --- finished, or not ---
 
 
-def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished):
+def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("only tables are read")
 
-    blind = dataclasses.replace(SUITE, held_out=refuse, pairs=refuse, tokenizer=refuse)
-    assert workfolder.what_is_missing(blind, "ora-a", finished[1]) is None
-    assert workfolder.is_begun(blind, "ora-a", finished[1])
-    assert "No 'runs' table at" in workfolder.what_is_missing(blind, "ora-b", finished[1])
-    assert not workfolder.is_begun(blind, "ora-b", finished[1])
+    for door in ("held_out", "further", "training_pairs", "tokenizer"):
+        monkeypatch.setattr(sentences, door, refuse)
+    assert workfolder.what_is_missing(SUITE, "ora-a", finished[1]) is None
+    assert workfolder.is_begun(SUITE, "ora-a", finished[1])
+    assert "No 'runs' table at" in workfolder.what_is_missing(SUITE, "ora-b", finished[1])
+    assert not workfolder.is_begun(SUITE, "ora-b", finished[1])
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -578,8 +578,8 @@ def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp
     ("change", "message"),
     [
         ({"own_tokens": 9}, "own_tokens=10; now 9"),
-        ({"held_out": lambda: split()[1].head(4)}, "held_out_sha256="),
-        ({"further": lambda: split()[2].head(3)}, "further_sha256="),
+        ({"held_out": Sample("ora", 5)}, "(further|held_out)_sha256="),
+        ({"further": Sample("ora", 3)}, "further_sha256="),
     ],
     ids=["own_tokens", "held_out", "further"],
 )
@@ -628,10 +628,11 @@ def test_a_resume_with_anything_else_is_refused_by_name(tmp_path, entry, value):
         workfolder.guard_training(tmp_path, record(), [4])
 
 
-def test_other_training_pairs_are_refused(measured, tmp_path):
-    other = dataclasses.replace(SUITE, pairs=lambda run: split()[0].iloc[::-1])
+def test_other_training_pairs_are_refused(measured, tmp_path, monkeypatch):
+    pairs = split()[0]
+    monkeypatch.setattr(sentences, "training_pairs", lambda suite, run: pairs.iloc[::-1])
     with pytest.raises(DataError, match=r"holds a run trained with other pairs_sha256 .*left as they are"):
-        whole(other, "ora-a", measured, tmp_path / "data")
+        whole(SUITE, "ora-a", measured, tmp_path / "data")
 
 
 def test_another_vocabulary_is_refused(tmp_path):

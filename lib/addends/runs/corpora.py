@@ -22,6 +22,9 @@ import pandas as pd
 
 from addends.errors import DataError, InputError
 
+VARIABLE = "$ADDENDS_DATA/"
+"""How a path begins that is relative to `data_folder`."""
+
 
 def data_folder() -> Path:
     """The folder that holds ``corpora/`` and ``published/``, named by the environment variable ADDENDS_DATA.
