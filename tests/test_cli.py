@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ import pytest
 import crossed.coverage
 from addends import replication
 from addends.cli import main
-from addends.runs import job, lineage, read_suite, sentences, workfolder
+from addends.runs import corpora, downloads, job, lineage, read_suite, sentences, workfolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,7 +107,7 @@ def done(monkeypatch):
     """The runs that the command would do; none is done, and no vocabulary is trained."""
     names = []
     monkeypatch.setattr(sentences, "tokenizer", lambda suite, folder: None)
-    monkeypatch.setattr(job, "train_and_measure", lambda suite, name, *rest: names.append(name))
+    monkeypatch.setattr(job, "train", lambda suite, name, *rest: names.append(name) or "trained")
     return names
 
 
@@ -124,7 +125,8 @@ def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
 def test_again_does_them_all_the_same(tmp_path, capsys, done):
     call("train", "toy", "--again", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}")
     assert done == NAMES
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy\n"
+    assert len((tmp_path / "work" / "toy" / "log.txt").read_text().splitlines()) == len(NAMES)
 
 
 def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, capsys, done):
@@ -137,7 +139,7 @@ def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, caps
     (data / "toy" / "quality" / f"{NAMES[1]}.parquet").unlink()
     call("train", "toy", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{data}")
     assert done == NAMES[1:]
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, _ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{NAMES[0]} is there: ")
     assert second.startswith(f"{NAMES[1]} is not finished: No 'quality' table at ")
 
@@ -176,15 +178,28 @@ def test_weights_are_shipped_from_the_work_folder_and_left_alone_without_it(tmp_
 # How far the runs are, and whether their chains hold.
 
 
-def test_the_status_of_finished_runs_needs_no_weights(tmp_path, capsys):
+def test_the_status_of_finished_runs_needs_no_weights(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("ADDENDS_DATA", raising=False)
     assert call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}") == 0
-    assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in NAMES]
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(" MB")[0].rsplit(" ", 1)[0] for line in lines] == [f"{n}  independent: finished;" for n in NAMES]
+    assert last == "3 of 3 runs are finished. Time left, on one core: 0:00:00."
 
 
 def test_the_status_says_what_a_run_lacks(tmp_path, capsys):
     assert call("status", "toy", "--only", NAMES[0], "--work", f"{tmp_path}", "--data", f"{tmp_path}") == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{NAMES[0]}: No 'runs' table at {tmp_path}")
+    line, last = capsys.readouterr().out.splitlines()
+    assert line == f"{NAMES[0]}  independent: trained 0/4, measured 0/4; 0 MB of work, 0.0 MB of tables"
+    assert last == "0 of 1 runs are finished. Time left, on one core: unknown before one is trained and measured here."
+
+
+def test_the_status_says_which_table_of_a_run_is_missing(tmp_path, capsys):
+    data = Path(shutil.copytree(ROOT / "data" / "toy", tmp_path / "toy"))
+    (data / "quality" / f"{NAMES[1]}.parquet").unlink()
+    assert call("status", "toy", "--work", f"{tmp_path / 'work'}", "--data", f"{tmp_path}") == 0
+    said = capsys.readouterr().out
+    assert f"{NAMES[1]}: No 'quality' table at {data}/quality/{NAMES[1]}.parquet" in said
+    assert "2 of 3 runs are finished." in said
 
 
 @pytest.fixture
@@ -206,18 +221,12 @@ def status(work: Path) -> int:
 
 def test_the_status_verifies_the_chains_of_trained_runs(work, capsys):
     assert status(work) == 0
-    held = [f"{name}: 5 records from step 0 to 1000, each follows from the one before" for name in NAMES[:2]]
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{NAMES[0]}: finished", held[0], f"{NAMES[1]}: finished", held[1], f"{NAMES[2]}: finished"]
-
-
-def test_a_broken_chain_is_named_and_is_exit_status_1(work, capsys):
     file = work / "toy" / NAMES[0] / "checkpoint-250" / "lineage.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": "0" * 64}))
     assert status(work) == 1
     said = capsys.readouterr()
-    assert said.err == f"addends: Chains are broken.\n  {NAMES[0]}: step 950 does not follow from step 250\n"
-    assert f"{NAMES[1]}: 5 records" in said.out
+    assert f"{NAMES[0]} (chain): step 950 does not follow from step 250\n" in said.err
+    assert f"{NAMES[1]}  independent: finished" in said.out
 
 
 def test_a_missing_record_does_not_hide_the_other_runs(work, capsys):
@@ -225,14 +234,86 @@ def test_a_missing_record_does_not_hide_the_other_runs(work, capsys):
     assert status(work) == 1
     said = capsys.readouterr()
     assert "checkpoint-60/lineage.json is no record of a checkpoint" in said.err
-    assert f"{NAMES[1]}: 5 records" in said.out
-    assert f"{NAMES[2]}: finished" in said.out
+    assert f"{NAMES[2]}  independent: finished" in said.out
 
 
 def test_altered_weights_are_exit_status_1(work, capsys, monkeypatch):
     monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [f"{folder.name} is altered"])
     assert status(work) == 1
-    assert f"{NAMES[1]}: {NAMES[1]} is altered" in capsys.readouterr().err
+    assert f"{NAMES[1]} (chain): {NAMES[1]} is altered" in capsys.readouterr().err
+
+
+def test_an_altered_shard_is_exit_status_1(work, capsys):
+    shard = work / "toy" / NAMES[0] / "measured" / "60"
+    shard.mkdir(parents=True)
+    (shard / "shard.json").write_text("{")
+    assert status(work) == 1
+    said = capsys.readouterr()
+    assert f"{NAMES[0]} (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a shard" in said.err
+
+
+def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
+    call("measure", "toy", "--work", f"{tmp_path / 'work'}", "--data", f"{tmp_path / 'data'}")
+    said = capsys.readouterr().out
+    assert said.startswith(f"Not trained in {tmp_path}/work/toy: {', '.join(NAMES)}. Train first: addends train toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Downloads and benchmarks.
+
+
+@pytest.fixture
+def release(tmp_path) -> str:
+    """A folder that holds what the release of Tatoeba does, as a base address."""
+    with zipfile.ZipFile(tmp_path / "en-fr.txt.zip", "w") as archive:
+        archive.writestr("Tatoeba.en-fr.en", "".join(f"Sentence {number}.\n" for number in range(20)))
+        archive.writestr("Tatoeba.en-fr.fr", "".join(f"Phrase {number}.\n" for number in range(20)))
+    return f"file://{tmp_path}/"
+
+
+def test_pairs_are_fetched_checked_and_written(tmp_path, release, capsys, monkeypatch):
+    import pooch
+
+    class FromDisk:
+        def __call__(self, url, output_file, pooch):
+            shutil.copy(url.removeprefix("file://"), output_file)
+
+    retrieve = pooch.retrieve
+    monkeypatch.setattr(
+        pooch, "retrieve", lambda *given, progressbar, **named: retrieve(*given, downloader=FromDisk(), **named)
+    )
+    monkeypatch.setattr(downloads, "BASE_URL", release)
+    place = tmp_path / "had"
+    assert call("fetch", "tatoeba", "--language", "fra", "--folder", f"{place}") == 0
+    train, test = (corpora.read_tsv(place / "corpora" / half / "fra-eng.tsv", "fra") for half in ("train", "test"))
+    assert (len(train), len(test)) == (10, 10)
+    assert sorted([*train["source"], *test["source"]]) == sorted(f"Phrase {number}." for number in range(20))
+    assert train["target"].str.startswith("Sentence").all()
+    assert f"Set ADDENDS_DATA={place}" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "en-fr.txt.zip", "a") as archive:
+        archive.writestr("more", "a release that has changed")
+    code, said = fails(capsys, "fetch", "tatoeba", "--language", "fra", "--folder", f"{place}")
+    assert code == 1
+    assert "does not match the known hash" in said
+
+
+def test_an_unknown_language_is_named_before_anything_is_fetched(tmp_path, capsys):
+    code, said = fails(capsys, "fetch", "tatoeba", "--language", "lat", "--folder", f"{tmp_path / 'had'}")
+    assert code == 1
+    assert "language='lat' is not one of ['bul', 'cmn', 'deu', 'fra', 'pol']" in said
+
+
+def test_benchmarks_are_called_where_they_are(tmp_path, capsys, monkeypatch):
+    called = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: called.append(command))
+    monkeypatch.chdir(ROOT)
+    assert call("bench", "--only", "measure", "--output", f"{tmp_path}") == 0
+    assert called == [[sys.executable, "tests/benchmarks/bench_measure.py", "--output", f"{tmp_path}"]]
+    assert call("bench", "--only", "speed") == 1
+    monkeypatch.chdir(tmp_path)
+    code, said = fails(capsys, "bench")
+    assert code == 1
+    assert "There is no tests/benchmarks here" in said
 
 
 # The tables of two pages.

@@ -33,7 +33,7 @@ TEST_SEED = 2023
 CHECKSUMS = "checksums.txt"
 
 
-def tatoeba(languages: Sequence[str], folder: Path, base_url: str = BASE_URL) -> list[Path]:
+def tatoeba(languages: Sequence[str], folder: Path) -> list[Path]:
     """Download pairs with English, and write ``corpora/train/<language>-eng.tsv``; gives the files.
 
     Of French, 10,000 pairs drawn by a fixed seed go to ``corpora/test/fra-eng.tsv`` in place of training. SHA-256 of
@@ -58,11 +58,11 @@ def tatoeba(languages: Sequence[str], folder: Path, base_url: str = BASE_URL) ->
         with TemporaryDirectory() as temporary:
             try:
                 archive = Path(
-                    pooch.retrieve(f"{base_url}{name}", known.get(name), fname=name, path=temporary, progressbar=True)
+                    pooch.retrieve(f"{BASE_URL}{name}", known.get(name), fname=name, path=temporary, progressbar=True)
                 )
             except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
                 raise DataError(
-                    f"{base_url}{name} could not be had ({error}). Check the network and call again; files that are "
+                    f"{BASE_URL}{name} could not be had ({error}). Check the network and call again; files that are "
                     "written stay."
                 ) from error
             known[name] = pooch.file_hash(str(archive), alg="sha256")

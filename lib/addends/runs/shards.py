@@ -197,11 +197,14 @@ def fault(run_folder: Path, step: int, wanted: Mapping) -> Fault | None:
 
 
 def manifest(run_folder: Path) -> pd.DataFrame:
-    """The records of a run's shards, a row a shard: run, checkpoint, seconds, bytes, and what it was measured on."""
+    """The records of a run's shards, those that can be read: checkpoint, seconds, bytes, what it was measured on."""
     rows = []
     steps = sorted(int(file.parent.name) for file in run_folder.glob(f"measured/*/{RECORD}"))
     for step in steps:
-        record = read_record(run_folder, step)
+        try:
+            record = read_record(run_folder, step)
+        except DataError:  # `fault` names it
+            continue
         size = sum(file.stat().st_size for file in place(run_folder, step).glob("*.parquet"))
         kept = {name: value for name, value in record.items() if name not in ("files", "measured_on")}
         rows.append(kept | record["measured_on"] | {"bytes": size})
