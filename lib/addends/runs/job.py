@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,9 +20,9 @@ from tqdm.auto import tqdm
 from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
-from addends.decomposition import Batch, corpus_means, encode, load, measure_batch, translate
+from addends.decomposition import Batch, corpus_means, encode, measure_batch, translate
 from addends.errors import DataError, InputError
-from addends.runs import corpora, lineage, sentences, training, vocabulary, workfolder
+from addends.runs import corpora, existing, lineage, sentences, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -53,6 +54,9 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
     run = suite.run(name)
+    if suite.models:
+        measure_existing(suite, run, work, data, cpu)
+        return
     folder = work / suite.name / name
     steps = suite.recipe.checkpoints
     tokenizer = sentences.tokenizer(suite, work / suite.name / "vocabulary")
@@ -74,26 +78,43 @@ def train_and_measure(suite: Suite, name: str, work: Path, data: Path, cpu: bool
     manifest = _proven(folder, steps)
     with training.one_core():
         measured = [
-            _measured(suite, run, step, folder, "cpu" if cpu else _device())
+            _measured(suite, run, step, work, "cpu" if cpu else _device())
             for step in tqdm(steps, desc=f"measure {name}", unit="checkpoint")
         ]
-    frames = {
-        table: pd.concat([piece[table] for piece in measured if table in piece], ignore_index=True)
-        for table in _pieces_at(suite, run, steps[-1])
-    }
+    frames = _joined(measured)
     frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
     frames["manifest"] = manifest
     frames["runs"] = _runs_row(suite, run, tokenizer, len(pairs))
-    tables.write(held_out, data / suite.name / "sentences.parquet", "sentences")
-    if further_table is not None:
-        tables.write(further_table, data / suite.name / "further_sentences.parquet", "sentences")
-    for table in sorted(frames, key=lambda table: table == "runs"):  # its row last: it says that the others are there
-        tables.write(frames[table], data / suite.name / table / f"{name}.parquet", table)
+    _write_tables(suite, run, data, frames, held_out, further_table)
+
+
+def measure_existing(suite: Suite, run: Run, work: Path, data: Path, cpu: bool = False) -> None:
+    """`train_and_measure` for a run whose models exist: there is nothing to train, and no lineage to prove.
+
+    The lengths in the table of sentences are counted by the tokenizer of the suite's first model.
+    """
+    steps = suite.checkpoints_of(run)
+    workfolder.guard_measuring(work / suite.name / run.name, existing.record(suite, run))
+    first = suite.runs[0]
+    tokenizer = existing.load_to_measure(*suite.source_of(first, suite.checkpoints_of(first)[0], work))[1]
+    further = sentences.further(suite)
+    held_out = _sentences_table(suite, sentences.held_out(suite), tokenizer)
+    further_table = None if further is None else _sentences_table(suite, further, tokenizer)
+    with training.one_core():
+        measured = [
+            _measured(suite, run, step, work, "cpu" if cpu else _device())
+            for step in tqdm(steps, desc=f"measure {run.name}", unit="checkpoint")
+        ]
+    frames = _joined(measured)
+    model, _ = existing.load_to_measure(*suite.source_of(run, steps[-1], work))
+    frames["runs"] = existing.runs_row(suite, run, model, int(frames["trajectories"]["layer"].max()))
+    _write_tables(suite, run, data, frames, held_out, further_table)
 
 
 def train_and_measure_all(suite: Suite, names: Sequence[str], work: Path, data: Path, workers: int, cpu: bool) -> None:
     """`train_and_measure` for each of ``names``, ``workers`` at a time, each in a process of its own."""
-    sentences.tokenizer(suite, work / suite.name / "vocabulary")  # once, before the runs share it
+    if not suite.models:
+        sentences.tokenizer(suite, work / suite.name / "vocabulary")  # once, before the runs share it
     jobs = [(suite, name, work, data, cpu) for name in names]
     if min(workers, len(names)) == 1:
         for arguments in jobs:
@@ -115,6 +136,8 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     InputError
         If the suite has no such run.
     """
+    if suite.models:
+        raise InputError(f"The suite {suite.name!r} is of models that exist: there is none of its own to ship.")
     source = workfolder.last_checkpoint(suite, name, work)
     target = data / suite.name / "checkpoint"
     if not workfolder.is_trained(suite, name, work):
@@ -146,13 +169,15 @@ def is_shipped(suite: Suite, name: str, data: Path) -> bool:
     return said == _shipped(suite, name) and (target / "model.safetensors").exists()
 
 
-def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, device: str) -> dict[str, pd.DataFrame]:
+def measure_checkpoint(
+    suite: Suite, run: Run, step: int, checkpoint: str | Path, device: str, revision: str | None = None
+) -> dict[str, pd.DataFrame]:
     """The rows that one checkpoint adds to the tables that `_pieces_at` names.
 
     The held-out sentences are translated by the model (greedily), and decomposed by both methods on its own output
     and on the reference. The further sentences are translated alone.
     """
-    model, tokenizer = load(checkpoint, device=device)
+    model, tokenizer = existing.load_to_measure(checkpoint, revision, device)
     block, here = suite.block_of(run), {"run": run.name, "checkpoint": step}
     own: list[pd.DataFrame] = []
     reference: list[pd.DataFrame] = []
@@ -182,6 +207,29 @@ def measure_checkpoint(suite: Suite, run: Run, step: int, checkpoint: Path, devi
         quality.append(scores.assign(set="further"))
     pieces["quality"] = pd.concat(quality)
     return {table: tables.validate(pieces[table].assign(**here), table) for table in _pieces_at(suite, run, step)}
+
+
+def _joined(measured: Sequence[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of a run, of the pieces that its checkpoints add."""
+    names = dict.fromkeys(table for piece in measured for table in piece)
+    return {
+        table: pd.concat([piece[table] for piece in measured if table in piece], ignore_index=True) for table in names
+    }
+
+
+def _write_tables(
+    suite: Suite,
+    run: Run,
+    data: Path,
+    frames: dict[str, pd.DataFrame],
+    held_out: pd.DataFrame,
+    further: pd.DataFrame | None,
+) -> None:
+    tables.write(held_out, data / suite.name / "sentences.parquet", "sentences")
+    if further is not None:
+        tables.write(further, data / suite.name / "further_sentences.parquet", "sentences")
+    for table in sorted(frames, key=lambda table: table == "runs"):  # its row last: it says that the others are there
+        tables.write(frames[table], data / suite.name / table / f"{run.name}.parquet", table)
 
 
 def _pieces_at(suite: Suite, run: Run, step: int) -> list[str]:
@@ -236,11 +284,12 @@ def _scored(said: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return corpus, pd.concat([said, sentence_scores(texts, references)], axis=1)
 
 
-def _measured(suite: Suite, run: Run, step: int, folder: Path, device: str) -> dict[str, pd.DataFrame]:
+def _measured(suite: Suite, run: Run, step: int, work: Path, device: str) -> dict[str, pd.DataFrame]:
     """`measure_checkpoint`, kept under the run's work folder and read from there when it was done before."""
-    place, wanted = folder / "measured" / str(step), _pieces_at(suite, run, step)
+    place, wanted = work / suite.name / run.name / "measured" / str(step), _pieces_at(suite, run, step)
     if not all((place / f"{table}.parquet").exists() for table in wanted):
-        pieces = measure_checkpoint(suite, run, step, folder / f"checkpoint-{step}", device)
+        source, revision = suite.source_of(run, step, work)
+        pieces = measure_checkpoint(suite, run, step, source, device, revision)
         for table, frame in pieces.items():
             tables.write(frame, place / f"{table}.parquet", table)
     found = {table: tables.read(place / f"{table}.parquet", table) for table in wanted}
@@ -284,12 +333,18 @@ def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
             )
 
 
-def _sentences_table(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
-    lengths = {
-        f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
-        for side in ("source", "target")
-    }
+def _sentences_table(suite: Suite, held_out: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
+    if suite.models:  # their tokenizers are of any make
+        sides = {
+            "source": tokenizer(held_out["source"].tolist())["input_ids"],
+            "target": tokenizer(text_target=held_out["target"].tolist())["input_ids"],
+        }
+    else:
+        sides = {side: vocabulary.encode_all(tokenizer, held_out[side]) for side in ("source", "target")}
+    lengths = {f"{side}_tokens": [len(ids) for ids in encoded] for side, encoded in sides.items()}
     table = held_out[["sentence", "language"]].assign(**lengths)
+    if suite.models:
+        return table
     longest = table[list(lengths)].max(axis=1)
     if (longest > suite.recipe.positions).any():  # known before training, so said before it
         row = int(longest.argmax())
