@@ -117,7 +117,7 @@ def measure(
 
     chosen = _suite(suite)
     names = [name for name in _runs(chosen, only) if again or _is_to_do(chosen, name, data)]
-    trained = [name for name in names if workfolder.is_trained(chosen, name, work)]
+    trained = [name for name in names if chosen.models or workfolder.is_trained(chosen, name, work)]
     untrained = [name for name in names if name not in trained]
     if trained:
         scheduling.measure(chosen, trained, work, data, workers, scheduler, cpu, again)
@@ -140,9 +140,10 @@ def status(
     """
     chosen = _suite(suite)
     names = _runs(chosen, only)
-    table, checkpoints = progress.progress(chosen, names, work, data), len(chosen.recipe.checkpoints)
+    table = progress.progress(chosen, names, work, data)
     width = max(len(name) for name in names)
     for row in table.itertuples():
+        checkpoints = len(chosen.checkpoints_of(chosen.run(row.run)))
         counts = f"trained {row.trained}/{checkpoints}, measured {row.measured}/{checkpoints}"
         sizes = f"{row.megabytes_work:.0f} MB of work, {row.megabytes_data:.1f} MB of tables"
         print(f"{row.run:{width}}  {row.block}: {'finished' if row.tables == 'finished' else counts}; {sizes}")

@@ -9,15 +9,15 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from transformers import MarianTokenizer
 
 from addends import tables
-from addends.decomposition import load
 from addends.errors import DataError, InputError
-from addends.runs import corpora, lineage, measuring, sentences, shards, training, vocabulary, workfolder
+from addends.runs import corpora, existing, lineage, measuring, sentences, shards, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.suite import Run, Suite
 
@@ -45,6 +45,8 @@ def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = 
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
+    if suite.models:
+        raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     run, folder = suite.run(name), workfolder.of_run(suite, name, work)
     shards.refuse_read_only(work)
     tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
@@ -98,7 +100,7 @@ def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, a
         part, begun = shards.begin(folder, step), time.monotonic()
         device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
         with training.one_core():
-            model, tokenizer = load(workfolder.checkpoint(suite, name, step, work), device=device)
+            model, tokenizer = existing.load_to_measure(*suite.source_of(run, step, work), device)
             frames = measuring.measure_checkpoint(suite, run, step, model, tokenizer)
             record = {"run": name, "checkpoint": step} | wanted | {"measured_on": lineage.machine()}
         shards.write(part, frames, record | {"seconds": round(time.monotonic() - begun, 2)})
@@ -113,9 +115,12 @@ def measured_with(suite: Suite, run: Run, step: int, work: Path) -> dict:
     DataError
         If the checkpoint is missing, or one of its files is not the one that was saved there.
     """
-    record = lineage.refuse_altered(workfolder.checkpoint(suite, run.name, step, work))
-    said = {name: record[name] for name in shards.ORIGIN} | workfolder.measuring_record(suite)
-    return said | {"files": measuring.tables_at(suite, run, step)}
+    if suite.models:
+        origin = existing.origin(*suite.source_of(run, step, work))
+    else:
+        record = lineage.refuse_altered(workfolder.checkpoint(suite, run.name, step, work))
+        origin = {name: record[name] for name in shards.ORIGIN}
+    return origin | workfolder.measuring_record(suite) | {"files": measuring.tables_at(suite, run, step)}
 
 
 def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
@@ -126,8 +131,9 @@ def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
     DataError
         If a shard is missing, altered or of another checkpoint, or the checkpoints are not those of one training.
     """
-    run, folder, steps = suite.run(name), workfolder.of_run(suite, name, work), suite.recipe.checkpoints
-    manifest = _proven(folder, steps)
+    run, folder = suite.run(name), workfolder.of_run(suite, name, work)
+    steps = suite.checkpoints_of(run)
+    manifest = None if suite.models else _proven(folder, steps)
     for step in steps:
         fault = shards.fault(folder, step, measured_with(suite, run, step, work))
         if fault:
@@ -139,10 +145,17 @@ def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
         )
         for table in sorted({table for step in steps for table in measuring.tables_at(suite, run, step)})
     }
-    tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
-    frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
-    frames["manifest"] = manifest
-    frames["runs"] = _runs_row(suite, run, tokenizer, workfolder.pairs_trained_on(folder))
+    if manifest is None:
+        # Models of one suite may have tokenizers of their own: lengths are counted by that of the first.
+        first = suite.runs[0]
+        tokenizer = existing.load_to_measure(*suite.source_of(first, suite.checkpoints_of(first)[0], work))[1]
+        model, _ = existing.load_to_measure(*suite.source_of(run, steps[-1], work))
+        frames["runs"] = existing.runs_row(suite, run, model, int(frames["trajectories"]["layer"].max()))
+    else:
+        tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
+        frames["training"] = training.log(folder / f"checkpoint-{steps[-1]}").assign(run=name)
+        frames["manifest"] = manifest
+        frames["runs"] = _runs_row(suite, run, tokenizer, workfolder.pairs_trained_on(folder))
     for file, found in (("sentences", sentences.held_out(suite)), ("further_sentences", sentences.further(suite))):
         if found is not None:
             table = _sentences_table(suite, found, tokenizer)
@@ -161,6 +174,8 @@ def ship(suite: Suite, name: str, work: Path, data: Path) -> Path:
     InputError
         If the suite has no such run.
     """
+    if suite.models:
+        raise InputError(f"The suite {suite.name!r} is of models that exist: there is none of its own to ship.")
     source = workfolder.checkpoint(suite, name, suite.recipe.steps, work)
     target = data / suite.name / "checkpoint"
     if not workfolder.is_trained(suite, name, work):
@@ -223,12 +238,18 @@ def _refuse_overlap(pairs: pd.DataFrame, suite: Suite) -> None:
             )
 
 
-def _sentences_table(suite: Suite, held_out: pd.DataFrame, tokenizer: MarianTokenizer) -> pd.DataFrame:
-    lengths = {
-        f"{side}_tokens": [len(ids) for ids in vocabulary.encode_all(tokenizer, held_out[side])]
-        for side in ("source", "target")
-    }
+def _sentences_table(suite: Suite, held_out: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
+    if suite.models:  # their tokenizers are of any make
+        sides = {
+            "source": tokenizer(held_out["source"].tolist())["input_ids"],
+            "target": tokenizer(text_target=held_out["target"].tolist())["input_ids"],
+        }
+    else:
+        sides = {side: vocabulary.encode_all(tokenizer, held_out[side]) for side in ("source", "target")}
+    lengths = {f"{side}_tokens": [len(ids) for ids in encoded] for side, encoded in sides.items()}
     table = held_out[["sentence", "language"]].assign(**lengths)
+    if suite.models:
+        return table
     longest = table[list(lengths)].max(axis=1)
     if (longest > suite.recipe.positions).any():  # known before training, so said before it
         row = int(longest.argmax())

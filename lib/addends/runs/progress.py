@@ -22,14 +22,14 @@ def progress(suite: Suite, names: Sequence[str], work: Path, data: Path) -> pd.D
     Returns
     -------
     DataFrame
-        The columns run, block; ``trained`` and ``measured``, checkpoints (of ``len(suite.recipe.checkpoints)``, step 0
+        The columns run, block; ``trained`` and ``measured``, checkpoints (step 0
         apart); ``tables``, "finished" or what is missing in words; and the size of what is in the two folders.
     """
     rows = []
     for name in names:
         folder = workfolder.of_run(suite, name, work)
-        steps = suite.recipe.checkpoints
-        trained = set(workfolder.complete_steps(folder)) & set(steps)
+        steps = suite.checkpoints_of(suite.run(name))
+        trained = steps if suite.models else set(workfolder.complete_steps(folder)) & set(steps)
         measured = [step for step in steps if (shards.place(folder, step) / shards.RECORD).exists()]
         missing = workfolder.what_is_missing(suite, name, data)
         files = (
@@ -65,12 +65,12 @@ def faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
     for name in names:
         folder = workfolder.of_run(suite, name, work)
         rows += [(name, "chain", words) for words in _chain(suite, name, work)]
-        for step in suite.recipe.checkpoints:
+        for step in suite.checkpoints_of(suite.run(name)):
             if not shards.place(folder, step).exists():
                 continue
             wanted = {"files": measuring.tables_at(suite, suite.run(name), step)} | sentences
             try:
-                record = lineage.read(workfolder.checkpoint(suite, name, step, work))
+                record = {} if suite.models else lineage.read(workfolder.checkpoint(suite, name, step, work))
             except DataError:
                 record = {}  # said above, or weights that were deleted: the shard itself may still be whole
             fault = shards.fault(folder, step, wanted | {key: record[key] for key in shards.ORIGIN if key in record})
@@ -96,12 +96,14 @@ def seconds_left(suite: Suite, table: pd.DataFrame, work: Path) -> float | None:
     left = table[table["tables"] != "finished"]
     if left.empty:
         return 0.0
-    if not step_seconds or not shard_seconds:
+    if not shard_seconds or not (step_seconds or suite.models):
         return None
-    checkpoints, seconds = np.array([0, *suite.recipe.checkpoints]), 0.0
+    seconds = 0.0
     for row in left.itertuples():
-        seconds += (suite.recipe.steps - checkpoints[row.trained]) * float(np.median(step_seconds))
-        seconds += (len(checkpoints) - 1 - row.measured) * float(np.median(shard_seconds))
+        reached = np.array([0, *suite.checkpoints_of(suite.run(row.run))])
+        if not suite.models:
+            seconds += (reached[-1] - reached[row.trained]) * float(np.median(step_seconds))
+        seconds += (len(reached) - 1 - row.measured) * float(np.median(shard_seconds))
     return float(seconds)
 
 

@@ -98,8 +98,8 @@ def measure(
     work, data = work.absolute(), data.absolute()
     for folder in (work, data):
         shards.refuse_read_only(folder)
-    jobs = [(suite, name, step, work, cpu, again) for name in names for step in suite.recipe.checkpoints]
-    left = {name: len(suite.recipe.checkpoints) for name in names}
+    jobs = [(suite, name, step, work, cpu, again) for name in names for step in suite.checkpoints_of(suite.run(name))]
+    left = {name: len(suite.checkpoints_of(suite.run(name))) for name in names}
     with _log(suite, work) as log:
         for given, seconds in _done(job.measure, jobs, workers, scheduler, f"measure {suite.name}", "checkpoint"):
             _, name, step, *_ = given

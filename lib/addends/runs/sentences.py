@@ -159,9 +159,9 @@ def _made_up_corpus(suite: Suite, sample: Sample) -> MadeUpCorpus:
 
 
 def _read(file: CorpusFile, language: str) -> pd.DataFrame:
-    paths = _paths(file)
+    source, *target = _paths(file)
     try:
-        return corpora.read_tsv(paths[0], language) if len(paths) == 1 else corpora.read_moses(*paths, language)
+        return corpora.read_moses(source, target[0], language) if target else corpora.read_tsv(source, language)
     except DataError as error:
         if not file.asked_by:
             raise

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, create_model, model_validator
 
@@ -183,16 +183,19 @@ def _recipe_key(field: dataclasses.Field, kind: type) -> tuple[Any, Any]:
     return limits.get(field.name, positive), ... if field.default is dataclasses.MISSING else field.default
 
 
-_kinds = typing.get_type_hints(Recipe)
-RecipeSection = create_model(
-    "RecipeSection",
-    __base__=Section,
-    **{
-        field.name: _recipe_key(field, _kinds[field.name])
-        for field in dataclasses.fields(Recipe)
-        if field.name != "checkpoints"
-    },
-)  # type: ignore[call-overload]
+if TYPE_CHECKING:
+    RecipeSection = Section
+else:
+    _kinds = typing.get_type_hints(Recipe)
+    RecipeSection = create_model(
+        "RecipeSection",
+        __base__=Section,
+        **{
+            field.name: _recipe_key(field, _kinds[field.name])
+            for field in dataclasses.fields(Recipe)
+            if field.name != "checkpoints"
+        },
+    )
 """The keys of `Recipe` without its checkpoints, which have a section of their own."""
 
 
@@ -204,7 +207,7 @@ class TrainedSuite(Section):
     held_out: SampleSection
     further: FurtherSection | None = None
     vocabulary: VocabularySection
-    recipe: RecipeSection  # type: ignore[valid-type]
+    recipe: RecipeSection
     checkpoints: CheckpointsSection
     keep_states: list[Whole] = [0]
     own_tokens: Count
@@ -228,7 +231,7 @@ def faults(error: ValidationError, schema: type[Section]) -> Iterator[tuple[Plac
     for found in error.errors():
         place, kind, given = found["loc"], found["type"], found["input"]
         if kind == "missing":
-            yield place, "this key is missing"
+            yield place[:-1], f"the key {place[-1]!r} is missing"
         elif kind == "extra_forbidden":
             keys = _keys_at(schema, place[:-1])
             near = difflib.get_close_matches(str(place[-1]), keys, n=1)
@@ -237,7 +240,8 @@ def faults(error: ValidationError, schema: type[Section]) -> Iterator[tuple[Plac
         elif kind == "value_error":
             yield place, str(found["ctx"]["error"])
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
-            yield (*place, "kind"), f"'made-up' or 'files' is wanted here, given is {_given(given)}"
+            kind = repr(given["kind"]) if "kind" in given else "none"
+            yield place, f"the kind is 'made-up' or 'files', given is {kind}"
         else:
             yield place, f"given is {_given(given)}; {found['msg'][0].lower()}{found['msg'][1:]}"
 

@@ -70,8 +70,8 @@ def checkpoint(suite: Suite, name: str, step: int, work: Path) -> Path:
 
 
 def is_trained(suite: Suite, name: str, work: Path) -> bool:
-    """Whether the work folder holds the run's last checkpoint, whole."""
-    return is_complete(checkpoint(suite, name, suite.recipe.steps, work))
+    """Whether the work folder holds the run's last checkpoint, whole. Models that exist are trained elsewhere."""
+    return not suite.models and is_complete(checkpoint(suite, name, suite.recipe.steps, work))
 
 
 def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: MarianTokenizer) -> dict:
@@ -168,6 +168,11 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         If the suite has no such run.
     """
     run, block = suite.run(name), suite.block_of(suite.run(name))
+    checkpoints = suite.checkpoints_of(run)
+    by_sentence, own, translated = (
+        tuple(step for step in steps if step in checkpoints)
+        for steps in (block.sentence_checkpoints, block.own_checkpoints, suite.further_checkpoints)
+    )
     try:
         (row, *others) = _read_table(suite, "runs", name, data).to_dict("records") or [None]
         if row is None or others:
@@ -176,7 +181,7 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         wanted = [
             *PER_RUN,
             *(OF_TRAINING if proven else ()),
-            *(["further"] if proven and suite.further_checkpoints else ()),
+            *(["further"] if (proven or suite.models) and translated else ()),
         ]
         frames = {table: _read_table(suite, table, name, data) for table in wanted}
         names = ["sentences", *(["further_sentences"] if "further" in wanted else [])]
@@ -194,21 +199,21 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
     frames["quality"] = frames["quality"][frames["quality"]["set"] == "held_out"]
     measured = frames.pop("measurements")
     checks = [
-        ("quality", frames["quality"], suite.recipe.checkpoints, None),
-        ("translations", frames["translations"], block.sentence_checkpoints, ids["sentences"]),
+        ("quality", frames["quality"], checkpoints, None),
+        ("translations", frames["translations"], by_sentence, ids["sentences"]),
         *(
             ("measurements", measured[measured["target"] == target], steps, ids["sentences"])
-            for target, steps in (("own", block.own_checkpoints), ("reference", block.sentence_checkpoints))
+            for target, steps in (("own", own), ("reference", by_sentence))
         ),
         *(
-            ("trajectories", frames["trajectories"].query("target == @target"), suite.recipe.checkpoints, None)
+            ("trajectories", frames["trajectories"].query("target == @target"), checkpoints, None)
             for target in tables.TARGETS
         ),
     ]
     if proven:
-        checks.append(("manifest", frames["manifest"], (0, *suite.recipe.checkpoints), None))
+        checks.append(("manifest", frames["manifest"], (0, *checkpoints), None))
     if "further" in frames:
-        checks.append(("further", frames["further"], suite.further_checkpoints, ids["further_sentences"]))
+        checks.append(("further", frames["further"], translated, ids["further_sentences"]))
     for table, frame, steps, expected in checks:
         complaint = _holes(frame, steps, expected)
         if complaint:
@@ -224,21 +229,27 @@ def description(suite: Suite, run: Run) -> dict:
     """What a suite says of a run, as it stands in the table ``runs``.
 
     The number of parameters and the lineage are not the suite's to say, nor is the number of pairs where a condition
-    takes all there are.
+    takes all there are. Of an existing model, seeds and size are not the suite's to say either.
     """
     return {
         "run": run.name,
         "suite": suite.name,
         "block": suite.block_of(run).name,
         "condition": run.condition.name,
+        "languages": "+".join(run.condition.languages),
+        "steps": suite.checkpoints_of(run)[-1],
+        **(_of_training(suite, run) if suite.recipe else {}),
+        **({} if run.condition.pairs is None else {"pairs": run.condition.pairs}),
+    }
+
+
+def _of_training(suite: Suite, run: Run) -> dict:
+    return {
         "init_seed": run.seeds.init,
         "order_seed": run.seeds.order,
         "dropout_seed": run.seeds.dropout,
-        "languages": "+".join(run.condition.languages),
         "layers": suite.recipe.layers,
         "dim": suite.recipe.dim,
-        "steps": suite.recipe.steps,
-        **({} if run.condition.pairs is None else {"pairs": run.condition.pairs}),
     }
 
 

@@ -1,4 +1,4 @@
-"""YAML with line numbers: plain data, and the line on which each key and each item stands.
+"""YAML with line numbers: plain data, the line on which each key and each item stands, and complaints that name it.
 
 What YAML 1.1 does behind one's back is left out: ``no`` is a text (a language may have this code), ``4e-3`` is a
 number, ``010`` is ten, a date is a text. A key that is given twice is an error, as are several documents in one file.
@@ -7,8 +7,9 @@ number, ``010`` is ten, a date is a text. A key that is given twice is an error,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,6 +18,7 @@ from addends.errors import DataError, InputError
 Place = tuple[str | int, ...]
 """The keys and positions that lead to a value, from the outermost on."""
 
+_Made = TypeVar("_Made")
 _PLAIN = (
     (re.compile(r"~|null|"), lambda text: None),
     (re.compile(r"true|false"), lambda text: text == "true"),
@@ -85,3 +87,47 @@ def _value(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, a
             if pattern.fullmatch(node.value):
                 return made(node.value)
     return node.value
+
+
+class Faults:
+    """What is wrong in a file: noted as it is found, and said at once, in the order of the lines.
+
+    >>> faults = Faults(Path("my.yaml"), {(): 1, ("blocks",): 7, ("blocks", "a"): 8, ("blocks", "a", 0): 9})
+    >>> faults.add(("blocks", "a", 0), "given is 2, allowed is 1")
+    >>> faults.refuse()
+    Traceback (most recent call last):
+    addends.errors.InputError: my.yaml, line 9, blocks.a[0]: given is 2, allowed is 1.
+    """
+
+    def __init__(self, path: Path, lines: dict[Place, int]):
+        self.path, self.lines = path, lines
+        self.found: list[tuple[int, str]] = []
+
+    def where(self, place: Place) -> tuple[int, str]:
+        """Line and key of a place, both in words, as far as the place stands in the file."""
+        known: Place = ()
+        for part in place:
+            if (*known, part) in self.lines:
+                known = (*known, part)
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in known).removeprefix(".")
+        return self.lines[known], f"line {self.lines[known]}" + (f", {key}" if key else "")
+
+    def add(self, place: Place, words: str) -> None:
+        line, where = self.where(place)
+        self.found.append((line, f"{where}: {words.rstrip('.')}."))
+
+    def made(self, place: Place, make: Callable[..., _Made], *arguments: Any) -> _Made | None:
+        """What ``make`` gives; its complaint is noted, and None returned."""
+        try:
+            return make(*arguments)
+        except InputError as error:
+            self.add(place, str(error))
+            return None
+
+    def refuse(self) -> None:
+        """Raise InputError if anything was noted."""
+        lines = [words for _, words in sorted(self.found, key=lambda one: one[0])]
+        if len(lines) == 1:
+            raise InputError(f"{self.path}, {lines[0]}")
+        if lines:
+            raise InputError("\n  ".join([f"{self.path}: {len(lines)} things are wrong.", *lines]))
