@@ -25,7 +25,7 @@ _PLAIN = (
     (re.compile(r"[-+]?[0-9][0-9_]*"), lambda text: int(text.replace("_", ""))),
     (re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"), float),
 )
-_STANDARD = "tag:yaml.org,2002:"
+_KNOWN = tuple(f"tag:yaml.org,2002:{tag}" for tag in ("str", "int", "float", "bool", "null", "timestamp", "value"))
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
@@ -80,7 +80,7 @@ def _value(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, a
             lines[(*place, key.value)] = where
             found[key.value] = _value(value, (*place, key.value), lines, path, above)
         return found
-    if not node.tag.startswith(_STANDARD):
+    if node.tag not in _KNOWN:
         raise InputError(f"{path}, line {line}: the tag {node.tag!r} is not known here. Write the plain value.")
     if node.style is None:  # neither quoted nor a block of text
         for pattern, made in _PLAIN:
