@@ -38,7 +38,7 @@ from tqdm.auto import tqdm
 from addends import tables
 from addends.errors import DataError
 from addends.runs import lineage, workfolder
-from addends.runs.origins import Origins, Place
+from addends.runs.origins import Origins, Place, place_of
 from addends.runs.sharing import MOVED
 from addends.runs.suite import Run, Suite
 
@@ -123,7 +123,8 @@ def faults(suite: Suite, work: Path, data: Path | None = None, names: Sequence[s
         _labels(found[run.name])
         _start(suite, run, folder, found[run.name])
     standing = [checkpoint for each in found.values() for checkpoint in each]
-    origins = Origins([*others, *(checkpoint.record for checkpoint in standing)], manifest)
+    places = [(run.name, step) for run in suite.runs for step in (0, *suite.recipe.checkpoints)]
+    origins = Origins([*others, *(checkpoint.record for checkpoint in standing)], manifest, places)
     for name, checkpoints in found.items():
         rows += _table(name, checkpoints, manifest.get(name, {}), origins)
         _chain(checkpoints, origins, [step for run_name, step, *_ in rows if run_name == name])
@@ -136,7 +137,9 @@ def faults(suite: Suite, work: Path, data: Path | None = None, names: Sequence[s
 def _manifest(suite: Suite, data: Path | None) -> dict[str, dict[int, dict]]:
     """{run: {step: row}} of the committed tables, without what a row lacks."""
     found: dict[str, dict[int, dict]] = {}
-    for run in suite.runs if data is not None else ():
+    if data is None:
+        return found
+    for run in suite.runs:
         file = data / suite.name / "manifest" / f"{run.name}.parquet"
         if file.exists():
             rows = tables.read(file, "manifest").to_dict("records")
@@ -146,8 +149,8 @@ def _manifest(suite: Suite, data: Path | None) -> dict[str, dict[int, dict]]:
 
 
 def _read(folder: Path) -> list[Checkpoint]:
-    """The checkpoints of a run's folder, ascending; a last one that was not written to its end is training's to redo."""
-    found = []
+    """The checkpoints of a run's folder, ascending; a last one that is not whole is training's to write again."""
+    found: list[Checkpoint] = []
     for path in workfolder.checkpoints(folder):  # newest first
         if not found and not workfolder.is_complete(path):
             continue
@@ -219,10 +222,10 @@ def _start(suite: Suite, run: Run, folder: Path, found: list[Checkpoint]) -> Non
 
 def _labels(found: list[Checkpoint]) -> None:
     for checkpoint in found:
-        label = checkpoint.record.get("run"), checkpoint.record.get("checkpoint")
+        run, step = label = place_of(checkpoint.record)
         if checkpoint.record and label != checkpoint.place:
-            checkpoint.against.append(f"its record says step {label[1]} of the run {label[0]!r}")
-            checkpoint.claims.insert(0, (str(label[0]), int(label[1] or 0)))
+            checkpoint.against.append(f"its record says step {step} of the run {run!r}")
+            checkpoint.claims.insert(0, label)
 
 
 def _table(name: str, found: list[Checkpoint], rows: Mapping[int, dict], origins: Origins) -> list[tuple]:
@@ -246,8 +249,8 @@ def _table(name: str, found: list[Checkpoint], rows: Mapping[int, dict], origins
     )
     if anew:
         said = (
-            f"from step {later[0].step} to {later[-1].step} the run {name!r} has other weights than the table manifest, "
-            "though its records follow from each other: it was trained anew, or forged whole"
+            f"from step {later[0].step} to {later[-1].step} the run {name!r} has other weights than the table "
+            "manifest, though its records follow from each other: it was trained anew, or forged whole"
         )
         return [(name, later[0].step, "other table", said)]
     for checkpoint, entries in differing.values():
@@ -277,15 +280,16 @@ def _chain(found: list[Checkpoint], origins: Origins, lacking: Sequence[int]) ->
 
 
 def _same_weights(standing: list[Checkpoint]) -> None:
-    """The same weights twice where nothing else speaks against either: the later one is accused."""
+    """The same weights twice where nothing else speaks against either: the later is accused; of two runs, both are."""
     seen: dict[str, Checkpoint] = {}
     for checkpoint in sorted(standing, key=lambda each: (bool(each.against), each.step)):
         if checkpoint.step < MOVED or checkpoint.weights is None:
             continue
         first = seen.setdefault(checkpoint.weights, checkpoint)
         if first is not checkpoint and not checkpoint.against:
-            checkpoint.against.append(f"step {first.step} of the run {first.run!r} has the same weights")
-            checkpoint.claims.append(first.place)
+            for one, two in ((checkpoint, first), (first, checkpoint))[: 1 if first.run == checkpoint.run else 2]:
+                one.against.append(f"step {two.step} of the run {two.run!r} has the same weights")
+                one.claims.append(two.place)
 
 
 def _fault(checkpoint: Checkpoint, standing: list[Checkpoint], origins: Origins) -> tuple:

@@ -21,7 +21,7 @@ class Origins:
 
     >>> first = {"run": "a", "checkpoint": 0, "weights": "5d1c", "previous": ""}
     >>> after = {"run": "a", "checkpoint": 10, "weights": "77ab", "previous": lineage.record_sha256(first)}
-    >>> Origins([after], {}).by_chain(first | {"run": "b"})  # it was relabelled
+    >>> Origins([after], {}, [("a", 0), ("a", 10), ("b", 0)]).by_chain(first | {"run": "b"})  # it was relabelled
     [('a', 0)]
 
     Parameters
@@ -30,14 +30,22 @@ class Origins:
         All that stand in a suite's work folder; empty ones are passed over.
     manifest : dict
         The rows of the committed table: {run: {step: row}}.
+    places : iterable of (run, step)
+        Those of the suite, whether something stands there or not.
     """
 
-    def __init__(self, records: Iterable[dict], manifest: Mapping[str, Mapping[int, dict]]):
+    def __init__(self, records: Iterable[dict], manifest: Mapping[str, Mapping[int, dict]], places: Iterable[Place]):
         rows, known = [row for by_step in manifest.values() for row in by_step.values()], list(filter(None, records))
         self._table, self._recorded = _by_weights(rows), _by_weights(known)
-        self._places = sorted({_place(row) for row in (*rows, *known)})
+        self._places = list(places)
+        # What a run was trained from is in each of its records: that of the last stands for all.
+        self._configurations = {
+            record.get("run"): record["configuration"]
+            for record in sorted(known, key=lambda record: place_of(record)[1])
+            if "configuration" in record
+        }
         self._named = {row["previous"] for row in (*rows, *known) if row.get("previous")}
-        self._digests = {lineage.record_sha256(record): _place(record) for record in known}
+        self._digests = {lineage.record_sha256(record): place_of(record) for record in known}
 
     def in_table(self, weights: str | None) -> bool:
         """Whether the committed table has these weights, at any place."""
@@ -57,27 +65,29 @@ class Origins:
 
     def by_chain(self, record: Mapping) -> list[Place]:
         """The places at which a record would have the digest that a successor named: where it stood."""
-        if not record:
-            return []
-        return [
-            place
-            for place in self._places
-            if place != _place(record)
-            and lineage.record_sha256({**record, "run": place[0], "checkpoint": place[1]}) in self._named
-        ]
+        found = []
+        for run, step in self._places if record else ():
+            moved = {**record, "run": run, "checkpoint": step}
+            if run in self._configurations and run != record.get("run"):
+                moved["configuration"] = self._configurations[run]
+            if (run, step) != place_of(record) and lineage.record_sha256(moved) in self._named:
+                found.append((run, step))
+        return found
 
     def named(self, digest: str | None) -> Place | None:
         """The place of the record that has a digest, or None."""
         return self._digests.get(digest or "")
 
 
-def _place(record: Mapping) -> Place:
-    return record.get("run", ""), record.get("checkpoint", -1)
+def place_of(record: Mapping) -> Place:
+    """The run and the step that a record names; -1 stands for what is no step."""
+    step = record.get("checkpoint")
+    return str(record.get("run", "")), step if isinstance(step, int) else -1
 
 
 def _by_weights(rows: Iterable[Mapping]) -> dict[str, list[Place]]:
     index: dict[str, list[Place]] = {}
     for row in rows:
         places = index.setdefault(row.get("weights", ""), [])
-        places += [_place(row)] if _place(row) not in places else []
+        places += [place_of(row)] if place_of(row) not in places else []
     return index

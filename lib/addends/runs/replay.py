@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from addends.errors import DataError, InputError
+from addends.errors import InputError
 from addends.runs import lineage, proofs, workfolder
 from addends.runs.suite import Suite
 
@@ -63,17 +63,18 @@ def replay(
         A row a checkpoint: the columns run; start, the step of the state; checkpoint; here, whether the record was
         written on this kind of machine; differs, the entries of the record that differ, such as "weights, optimizer";
         distance and between as above, and other, whose weights v are, both missing where no other run has that step;
-        holds: equal, or elsewhere a distance of at most `ELSEWHERE` times between, missing without it; words.
+        holds: equal, or elsewhere a distance of at most `ELSEWHERE` times between, missing without it; words. A file
+        that is not the one recorded holds nowhere.
 
     Raises
     ------
     InputError
         If the suite has no such run, ``until`` is no recorded checkpoint, or no state before it was kept.
     DataError
-        If the state is not the one recorded, or its records do not follow from step 0; if the suite says another recipe,
-        other seeds or other pairs than the run was trained with; or if the training pairs cannot be read.
+        If the state is not the one recorded, or its records do not follow from step 0; if the suite says another
+        recipe, other seeds or other pairs than the run was trained with; or if the training pairs cannot be read.
     """
-    run, folder = suite.run(name), work / suite.name / name
+    folder = work / suite.name / suite.run(name).name
     recorded = [step for step in workfolder.complete_steps(folder) if step in {0, *suite.recipe.checkpoints}]
     start, end = _stretch(folder, recorded, np.random.default_rng(seed), until)
     passed = [step for step in recorded if start < step <= end]
@@ -105,8 +106,8 @@ def _stretch(
     states = [step for step in kept_states(folder) if step in recorded and step < last]
     if not states:
         raise InputError(
-            f"{folder} has no state to train on from before step {last}: it keeps those of {kept_states(folder)} (files "
-            f"{', '.join(lineage.STATES.values())}). Name the work folder that the run was trained in, or a later step."
+            f"{folder} has no state to train on from before step {last}: it keeps those of {kept_states(folder)} "
+            f"({', '.join(lineage.STATES.values())}). Name the folder that the run was trained in, or a later step."
         )
     start = int(generator.choice(states))
     return start, min(step for step in recorded if step > start) if until is None else until
@@ -159,17 +160,20 @@ def _compared(suite: Suite, name: str, work: Path, copy: Path, start: int, step:
     }
     other = min(others, key=others.__getitem__, default=None)
     between = others[other] if other else None
-    if here or apart == 0:
-        holds = apart == 0 and not differs
-    else:
-        holds = None if between is None else apart <= ELSEWHERE * between
+    holds: bool | None
     said = f"{name}: trained again from step {start} to step {step}, "
-    if holds and not differs:
+    if recorded.get("weights") != lineage.file_sha256(old / lineage.WEIGHTS):
+        holds, differs = False, list(dict.fromkeys(["weights", *differs]))
+        said += f"but {old / lineage.WEIGHTS} is not the file that was recorded"
+    elif apart == 0 and not differs:
+        holds = True
         said += "the weights have the same bytes"
     elif here:
-        said += f"on the same kind of machine, {', '.join(differs) or 'weights'} differ from those recorded"
+        holds = False
+        said += f"on the same kind of machine, {', '.join(differs)} differ from those recorded"
     else:
-        said += "on another kind of machine"
+        holds = None if between is None else apart <= ELSEWHERE * between
+        said += f"on another kind of machine, {', '.join(differs)} differ from those recorded"
     said += f" (relative distance {apart:.2g}; "
     said += f"to {other} {between:.2g})" if other else "no other run has that step)"
     return name, start, step, here, ", ".join(differs), apart, between, other, holds, said
