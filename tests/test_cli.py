@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 import crossed.coverage
 from addends import replication
 from addends.cli import main
-from addends.runs import corpora, downloads, job, lineage, read_suite, sentences, workfolder
+from addends.runs import corpora, downloads, faults, job, read_suite, sentences, workfolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -202,54 +201,27 @@ def test_the_status_says_which_table_of_a_run_is_missing(tmp_path, capsys):
     assert "2 of 3 runs are finished." in said
 
 
-@pytest.fixture
-def work(tmp_path, monkeypatch):
-    """A work folder with the records of two toy runs, as the repository's manifests have them; there are no weights."""
-    for name in NAMES[:2]:
-        for record in pd.read_parquet(ROOT / "data" / "toy" / "manifest" / f"{name}.parquet").to_dict("records"):
-            checkpoint = tmp_path / "toy" / name / f"checkpoint-{record['checkpoint']}"
-            checkpoint.mkdir(parents=True)
-            (checkpoint / "lineage.json").write_text(json.dumps(record))
-            (checkpoint / "trainer_state.json").write_text("{}")
-    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [])
-    return tmp_path
+def faults_found(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["run", "checkpoint", "fault", "words"])
 
 
-def status(work: Path) -> int:
-    return call("status", "toy", "--work", f"{work}", "--data", f"{ROOT / 'data'}")
-
-
-def test_the_status_verifies_the_chains_of_trained_runs(work, capsys):
-    assert status(work) == 0
-    file = work / "toy" / NAMES[0] / "checkpoint-250" / "lineage.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": "0" * 64}))
-    assert status(work) == 1
+def test_a_fault_of_a_checkpoint_is_named_and_is_exit_status_1(tmp_path, capsys, monkeypatch):
+    row = (NAMES[0], 250, "doubled", "checkpoint-250 has the weights of step 60")
+    monkeypatch.setattr(faults, "faults", lambda *given: faults_found(row))
+    code = call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}")
     said = capsys.readouterr()
-    assert f"{NAMES[0]} (chain): step 950 does not follow from step 250\n" in said.err
-    assert f"{NAMES[1]}  independent: finished" in said.out
-
-
-def test_a_missing_record_does_not_hide_the_other_runs(work, capsys):
-    (work / "toy" / NAMES[0] / "checkpoint-60" / "lineage.json").unlink()
-    assert status(work) == 1
-    said = capsys.readouterr()
-    assert "checkpoint-60/lineage.json is no record of a checkpoint" in said.err
+    assert code == 1
+    assert said.err == f"addends: 1 fault(s):\n  {NAMES[0]}, step 250 (doubled): {row[-1]}\n"
     assert f"{NAMES[2]}  independent: finished" in said.out
 
 
-def test_altered_weights_are_exit_status_1(work, capsys, monkeypatch):
-    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [f"{folder.name} is altered"])
-    assert status(work) == 1
-    assert f"{NAMES[1]} (chain): {NAMES[1]} is altered" in capsys.readouterr().err
-
-
-def test_an_altered_shard_is_exit_status_1(work, capsys):
-    shard = work / "toy" / NAMES[0] / "measured" / "60"
+def test_an_altered_shard_is_named_and_is_exit_status_1(tmp_path, capsys):
+    shard = tmp_path / "toy" / NAMES[0] / "measured" / "60"
     shard.mkdir(parents=True)
     (shard / "shard.json").write_text("{")
-    assert status(work) == 1
-    said = capsys.readouterr()
-    assert f"{NAMES[0]} (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a shard" in said.err
+    code, said = fails(capsys, "status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}")
+    assert code == 1
+    assert f"{NAMES[0]}, step 60 (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a" in said
 
 
 def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):

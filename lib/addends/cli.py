@@ -16,13 +16,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 import crossed.coverage
 from addends import replication, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
-from addends.runs import SUITES, Suite, downloads, progress, read_suite, workfolder
+from addends.runs import SUITES, Suite, downloads, faults, progress, read_suite, sentences, workfolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -132,11 +133,18 @@ def status(
     only: Only = None,
     work: Work = Path("runs"),
     data: Data = Path("data"),
+    again: Annotated[
+        str | None, typer.Option("--replay", metavar="RUN", help="Also train a stretch of this run again, and compare.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the stretch; another one each time without it.")
+    ] = None,
 ) -> None:
     """Say what of a suite is done, missing, broken or stale, how large it is, and how long the rest may take.
 
-    Chains of checkpoints and their weights are verified where they are, and so is every shard. The exit status is 1
-    where something is broken.
+    Chains of checkpoints and their weights are verified where they are, and so is every shard. With --replay, a run's
+    start and the order of its batches are drawn from its seeds again, and a stretch of it is trained again. The exit
+    status is 1 where something is broken.
     """
     chosen = _suite(suite)
     names = _runs(chosen, only)
@@ -152,12 +160,13 @@ def status(
     finished, left = int((table["tables"] == "finished").sum()), progress.seconds_left(chosen, table, work)
     time = "unknown before one is trained and measured here" if left is None else f"{timedelta(seconds=round(left))}"
     print(f"{finished} of {len(table)} runs are finished. Time left, on one core: {time}.")
-    broken = progress.faults(chosen, names, work)
-    if len(broken):
-        raise DataError(
-            f"{len(broken)} fault(s):\n"
-            + "\n".join(f"  {row.run} ({row.kind}): {row.words}" for row in broken.itertuples())
-        )
+    found = [progress.shard_faults(chosen, names, work)]
+    found += [] if chosen.models else [faults.faults(chosen, work, data, names)]
+    lines = [f"  {row.run}, step {row.checkpoint} ({row.fault}): {row.words}" for row in pd.concat(found).itertuples()]
+    if lines:
+        raise DataError("\n".join([f"{len(lines)} fault(s):", *lines]))
+    if again is not None:
+        _replay(chosen, again, work, seed)
 
 
 @app.command()
@@ -248,6 +257,25 @@ def _suite(name: str) -> Suite:
         if Path(name).exists():  # a file of the user's, in which something is wrong: how to call is not the question
             raise
         raise typer.BadParameter(str(error)) from error
+
+
+def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
+    """Print what a run's seeds and a replay prove.
+
+    Raises
+    ------
+    DataError
+        If something of it does not hold.
+    """
+    from addends.runs import proofs, replay  # they import torch
+
+    tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
+    proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
+    for row in [*proven.itertuples(), *replayed.itertuples()]:
+        print(f"{name}: {row.words}")
+    failed = [*proven.loc[proven["holds"].eq(False), "words"], *replayed.loc[replayed["holds"].eq(False), "words"]]
+    if failed:
+        raise DataError(f"{name} is not what its seeds and states make: {'; '.join(failed)}")
 
 
 def _runs(suite: Suite, only: list[str] | None) -> list[str]:

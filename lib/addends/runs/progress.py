@@ -50,12 +50,11 @@ def progress(suite: Suite, names: Sequence[str], work: Path, data: Path) -> pd.D
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
-    """What is broken in the work folder: columns run, kind and words; no row where nothing is.
+def shard_faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
+    """Shards that are not what their records say, or were measured otherwise: columns run, checkpoint, fault, words.
 
-    Kinds are "chain", a checkpoint that is not what its records say or does not follow from the one before, and those
-    of `addends.runs.shards.Fault` but "missing". Where the suite's sentences cannot be read here, shards are not held
-    against them.
+    A fault is "altered" or "stale" (`addends.runs.shards.Fault`); what is not measured yet is none. Where the suite's
+    sentences cannot be read here, shards are not held against them.
     """
     rows = []
     try:
@@ -64,7 +63,6 @@ def faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
         sentences = {}
     for name in names:
         folder = workfolder.of_run(suite, name, work)
-        rows += [(name, "chain", words) for words in _chain(suite, name, work)]
         for step in suite.checkpoints_of(suite.run(name)):
             if not shards.place(folder, step).exists():
                 continue
@@ -72,11 +70,11 @@ def faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame:
             try:
                 record = {} if suite.models else lineage.read(workfolder.checkpoint(suite, name, step, work))
             except DataError:
-                record = {}  # said above, or weights that were deleted: the shard itself may still be whole
+                record = {}  # weights may have been deleted; the shard may still be whole
             fault = shards.fault(folder, step, wanted | {key: record[key] for key in shards.ORIGIN if key in record})
             if fault and fault.kind != "missing":
-                rows.append((name, fault.kind, fault.words))
-    return pd.DataFrame(rows, columns=["run", "kind", "words"])
+                rows.append((name, step, fault.kind, fault.words))
+    return pd.DataFrame(rows, columns=["run", "checkpoint", "fault", "words"])
 
 
 def seconds_left(suite: Suite, table: pd.DataFrame, work: Path) -> float | None:
@@ -105,18 +103,6 @@ def seconds_left(suite: Suite, table: pd.DataFrame, work: Path) -> float | None:
             seconds += (reached[-1] - reached[row.trained]) * float(np.median(step_seconds))
         seconds += (len(reached) - 1 - row.measured) * float(np.median(shard_seconds))
     return float(seconds)
-
-
-def _chain(suite: Suite, name: str, work: Path) -> list[str]:
-    """What breaks the chain of a run that is trained; nothing of one that is not."""
-    if not workfolder.is_trained(suite, name, work):
-        return []
-    folder = workfolder.of_run(suite, name, work)
-    try:
-        manifest = lineage.chain(folder, suite.recipe.checkpoints)
-    except DataError as error:  # a record is missing: the other runs are looked at all the same
-        return [str(error)]
-    return lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
 
 
 def _megabytes(files: Iterable[Path]) -> float:
