@@ -7,7 +7,7 @@
 #   WORKERS=2                runs to train at a time, one core each
 #   PYTEST_ARGS="-k toy"     more arguments for pytest
 #   HF_HUB_OFFLINE=0         let `make book` fetch a model that a notebook's parameters name
-#   TRAIN_ARGS="--again"     more arguments for `make toy` and `make european`
+#   TRAIN_ARGS="--again"     more arguments of `addends train` and `addends measure`, for `make toy` and `make european`
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -60,7 +60,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  fail "'$$python -m venv' failed. Some systems package it apart from Python (python3-venv)."
 	@echo "Installing into $(VENV): a few minutes the first time."
 	"$(BIN)/python" -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS) \
-	  --editable '.[models,replication,book,test]'
+	  --editable '.[models,replication,cluster,book,test]'
 	@touch "$@"
 
 # The book. Jupyter Book keeps the outputs of executed notebooks in _build/.jupyter_cache, by the notebooks' own text,
@@ -109,9 +109,7 @@ lint: $(INSTALLED)  ## Check style and types: ruff, mypy, stripped notebooks, YA
 
 # Ratios to a plain forward pass, and memory. Let nothing else run meanwhile.
 bench: $(INSTALLED)  ## Measure speed and memory anew, for the book's page on performance (10 minutes on a quiet machine)
-	"$(BIN)/python" tests/benchmarks/bench_decomposition.py --output data/performance
-	"$(BIN)/python" tests/benchmarks/bench_measure.py --output data/performance
-	"$(BIN)/python" tests/benchmarks/bench_mixed.py --output data/performance/mixed.parquet
+	"$(BIN)/addends" bench
 
 # Runs. One whose tables are in data/ is left alone, one that was cut off goes on; checkpoints are in runs/.
 WORKERS ?= 2
@@ -119,9 +117,11 @@ TRAIN_ARGS ?=
 
 toy: $(INSTALLED)  ## Train and measure the runs on made-up languages (no data needed, a few minutes)
 	"$(BIN)/addends" train toy --workers $(WORKERS) $(TRAIN_ARGS)
+	"$(BIN)/addends" measure toy --workers $(WORKERS) $(TRAIN_ARGS)
 
 european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDENDS_DATA; a day on two cores)
 	"$(BIN)/addends" train european --workers $(WORKERS) --ship fra-i1-o1 $(TRAIN_ARGS)
+	"$(BIN)/addends" measure european --workers $(WORKERS) $(TRAIN_ARGS)
 
 coverage: $(INSTALLED)  ## Simulate anew how often intervals hold the truth, for the book's page on intervals
 	"$(BIN)/addends" coverage

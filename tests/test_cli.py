@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +15,7 @@ import pytest
 import crossed.coverage
 from addends import replication
 from addends.cli import main
-from addends.runs import SUITES, european, job, lineage, workfolder
-from addends.runs.toy import suite as toy_suite
+from addends.runs import corpora, downloads, faults, job, read_suite, sentences, workfolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,11 +45,11 @@ def test_an_unknown_run_ends_the_command_before_it_begins(tmp_path, capsys, opti
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "latin"], "SUITE='latin' is not one of ['european', 'toy']"),
+        (["train", "latin"], "SUITE='latin' is not one of ['european', 'toy', 'toy_factorial'], and no file"),
         (["train"], "Missing argument 'SUITE'"),
         (["train", "toy", "--workers", "0"], "Invalid value for '--workers'"),
         (["trian", "toy"], "No such command 'trian'"),
-        (["status", "latin"], "SUITE='latin' is not one of ['european', 'toy']"),
+        (["status", "latin"], "SUITE='latin' is not one of ['european', 'toy', 'toy_factorial'], and no file"),
         (["coverage", "--simulations", "0"], "Invalid value for '--simulations'"),
         (["coverage", "--draws", "99"], "Invalid value for '--draws'"),
         (["replicate", "toy"], "Got unexpected extra argument"),
@@ -93,12 +91,9 @@ def test_without_the_data_folder_the_command_ends_with_one_line(tmp_path, value)
 
 def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ADDENDS_DATA", str(tmp_path))
-    european.held_out.cache_clear(), european.further.cache_clear()
-    try:
-        code, message = fails(capsys, "train", "european", "--work", f"{tmp_path}/work", "--data", f"{tmp_path}/data")
-    finally:
-        european.held_out.cache_clear(), european.further.cache_clear()
+    code, message = fails(capsys, "train", "european", "--work", f"{tmp_path}/work", "--data", f"{tmp_path}/data")
     assert code == 1
+    assert "suites/european.yaml, line 10, corpus.train.fra: " in message
     assert "corpora/train/fra-eng.tsv is missing" in message
     assert list(tmp_path.iterdir()) == []
 
@@ -108,15 +103,14 @@ def test_a_missing_corpus_is_named(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def done(monkeypatch):
-    """The runs that the command would do; none is done, and the toy suite has a tokenizer that trains nothing."""
+    """The runs that the command would do; none is done, and no vocabulary is trained."""
     names = []
-    toy = dataclasses.replace(toy_suite.SUITE, tokenizer=lambda folder: None)
-    monkeypatch.setitem(SUITES, "toy", toy)
-    monkeypatch.setattr(job, "train_and_measure", lambda suite, name, *rest: names.append(name))
+    monkeypatch.setattr(sentences, "tokenizer", lambda suite, folder: None)
+    monkeypatch.setattr(job, "train", lambda suite, name, *rest: names.append(name) or "trained")
     return names
 
 
-NAMES = [run.name for run in toy_suite.SUITE.runs]
+NAMES = [run.name for run in read_suite("toy").runs]
 
 
 def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
@@ -130,7 +124,8 @@ def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
 def test_again_does_them_all_the_same(tmp_path, capsys, done):
     call("train", "toy", "--again", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}")
     assert done == NAMES
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy\n"
+    assert len((tmp_path / "work" / "toy" / "log.txt").read_text().splitlines()) == len(NAMES)
 
 
 def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, capsys, done):
@@ -143,7 +138,7 @@ def test_a_run_that_is_not_whole_is_done_and_the_command_says_why(tmp_path, caps
     (data / "toy" / "quality" / f"{NAMES[1]}.parquet").unlink()
     call("train", "toy", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{data}")
     assert done == NAMES[1:]
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, _ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{NAMES[0]} is there: ")
     assert second.startswith(f"{NAMES[1]} is not finished: No 'quality' table at ")
 
@@ -182,63 +177,115 @@ def test_weights_are_shipped_from_the_work_folder_and_left_alone_without_it(tmp_
 # How far the runs are, and whether their chains hold.
 
 
-def test_the_status_of_finished_runs_needs_no_weights(tmp_path, capsys):
+def test_the_status_of_finished_runs_needs_no_weights(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("ADDENDS_DATA", raising=False)
     assert call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}") == 0
-    assert capsys.readouterr().out.splitlines() == [f"{name}: finished" for name in NAMES]
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(" MB")[0].rsplit(" ", 1)[0] for line in lines] == [f"{n}  independent: finished;" for n in NAMES]
+    assert last == "3 of 3 runs are finished. Time left, on one core: 0:00:00."
 
 
 def test_the_status_says_what_a_run_lacks(tmp_path, capsys):
     assert call("status", "toy", "--only", NAMES[0], "--work", f"{tmp_path}", "--data", f"{tmp_path}") == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{NAMES[0]}: No 'runs' table at {tmp_path}")
+    line, last = capsys.readouterr().out.splitlines()
+    assert line == f"{NAMES[0]}  independent: trained 0/4, measured 0/4; 0 MB of work, 0.0 MB of tables"
+    assert last == "0 of 1 runs are finished. Time left, on one core: unknown before one is trained and measured here."
+
+
+def test_the_status_says_which_table_of_a_run_is_missing(tmp_path, capsys):
+    data = Path(shutil.copytree(ROOT / "data" / "toy", tmp_path / "toy"))
+    (data / "quality" / f"{NAMES[1]}.parquet").unlink()
+    assert call("status", "toy", "--work", f"{tmp_path / 'work'}", "--data", f"{tmp_path}") == 0
+    said = capsys.readouterr().out
+    assert f"{NAMES[1]}: No 'quality' table at {data}/quality/{NAMES[1]}.parquet" in said
+    assert "2 of 3 runs are finished." in said
+
+
+def faults_found(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["run", "checkpoint", "fault", "words"])
+
+
+def test_a_fault_of_a_checkpoint_is_named_and_is_exit_status_1(tmp_path, capsys, monkeypatch):
+    row = (NAMES[0], 250, "doubled", "checkpoint-250 has the weights of step 60")
+    monkeypatch.setattr(faults, "faults", lambda *given: faults_found(row))
+    code = call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}")
+    said = capsys.readouterr()
+    assert code == 1
+    assert said.err == f"addends: 1 fault(s):\n  {NAMES[0]}, step 250 (doubled): {row[-1]}\n"
+    assert f"{NAMES[2]}  independent: finished" in said.out
+
+
+def test_an_altered_shard_is_named_and_is_exit_status_1(tmp_path, capsys):
+    shard = tmp_path / "toy" / NAMES[0] / "measured" / "60"
+    shard.mkdir(parents=True)
+    (shard / "shard.json").write_text("{")
+    code, said = fails(capsys, "status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}")
+    assert code == 1
+    assert f"{NAMES[0]}, step 60 (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a" in said
+
+
+def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
+    call("measure", "toy", "--work", f"{tmp_path / 'work'}", "--data", f"{tmp_path / 'data'}")
+    said = capsys.readouterr().out
+    assert said.startswith(f"Not trained in {tmp_path}/work/toy: {', '.join(NAMES)}. Train first: addends train toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Downloads and benchmarks.
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
-    """A work folder with the records of two toy runs, as the repository's manifests have them; there are no weights."""
-    for name in NAMES[:2]:
-        for record in pd.read_parquet(ROOT / "data" / "toy" / "manifest" / f"{name}.parquet").to_dict("records"):
-            checkpoint = tmp_path / "toy" / name / f"checkpoint-{record['checkpoint']}"
-            checkpoint.mkdir(parents=True)
-            (checkpoint / "lineage.json").write_text(json.dumps(record))
-            (checkpoint / "trainer_state.json").write_text("{}")
-    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [])
-    return tmp_path
+def release(tmp_path) -> str:
+    """A folder that holds what the release of Tatoeba does, as a base address."""
+    with zipfile.ZipFile(tmp_path / "en-fr.txt.zip", "w") as archive:
+        archive.writestr("Tatoeba.en-fr.en", "".join(f"Sentence {number}.\n" for number in range(20)))
+        archive.writestr("Tatoeba.en-fr.fr", "".join(f"Phrase {number}.\n" for number in range(20)))
+    return f"file://{tmp_path}/"
 
 
-def status(work: Path) -> int:
-    return call("status", "toy", "--work", f"{work}", "--data", f"{ROOT / 'data'}")
+def test_pairs_are_fetched_checked_and_written(tmp_path, release, capsys, monkeypatch):
+    import pooch
+
+    class FromDisk:
+        def __call__(self, url, output_file, pooch):
+            shutil.copy(url.removeprefix("file://"), output_file)
+
+    retrieve = pooch.retrieve
+    monkeypatch.setattr(
+        pooch, "retrieve", lambda *given, progressbar, **named: retrieve(*given, downloader=FromDisk(), **named)
+    )
+    monkeypatch.setattr(downloads, "BASE_URL", release)
+    place = tmp_path / "had"
+    assert call("fetch", "tatoeba", "--language", "fra", "--folder", f"{place}") == 0
+    train, test = (corpora.read_tsv(place / "corpora" / half / "fra-eng.tsv", "fra") for half in ("train", "test"))
+    assert (len(train), len(test)) == (10, 10)
+    assert sorted([*train["source"], *test["source"]]) == sorted(f"Phrase {number}." for number in range(20))
+    assert train["target"].str.startswith("Sentence").all()
+    assert f"Set ADDENDS_DATA={place}" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "en-fr.txt.zip", "a") as archive:
+        archive.writestr("more", "a release that has changed")
+    code, said = fails(capsys, "fetch", "tatoeba", "--language", "fra", "--folder", f"{place}")
+    assert code == 1
+    assert "does not match the known hash" in said
 
 
-def test_the_status_verifies_the_chains_of_trained_runs(work, capsys):
-    assert status(work) == 0
-    held = [f"{name}: 5 records from step 0 to 1000, each follows from the one before" for name in NAMES[:2]]
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{NAMES[0]}: finished", held[0], f"{NAMES[1]}: finished", held[1], f"{NAMES[2]}: finished"]
+def test_an_unknown_language_is_named_before_anything_is_fetched(tmp_path, capsys):
+    code, said = fails(capsys, "fetch", "tatoeba", "--language", "lat", "--folder", f"{tmp_path / 'had'}")
+    assert code == 1
+    assert "language='lat' is not one of ['bul', 'cmn', 'deu', 'fra', 'pol']" in said
 
 
-def test_a_broken_chain_is_named_and_is_exit_status_1(work, capsys):
-    file = work / "toy" / NAMES[0] / "checkpoint-250" / "lineage.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": "0" * 64}))
-    assert status(work) == 1
-    said = capsys.readouterr()
-    assert said.err == f"addends: Chains are broken.\n  {NAMES[0]}: step 950 does not follow from step 250\n"
-    assert f"{NAMES[1]}: 5 records" in said.out
-
-
-def test_a_missing_record_does_not_hide_the_other_runs(work, capsys):
-    (work / "toy" / NAMES[0] / "checkpoint-60" / "lineage.json").unlink()
-    assert status(work) == 1
-    said = capsys.readouterr()
-    assert "checkpoint-60/lineage.json is no record of a checkpoint" in said.err
-    assert f"{NAMES[1]}: 5 records" in said.out
-    assert f"{NAMES[2]}: finished" in said.out
-
-
-def test_altered_weights_are_exit_status_1(work, capsys, monkeypatch):
-    monkeypatch.setattr(lineage, "altered_files", lambda folder, manifest: [f"{folder.name} is altered"])
-    assert status(work) == 1
-    assert f"{NAMES[1]}: {NAMES[1]} is altered" in capsys.readouterr().err
+def test_benchmarks_are_called_where_they_are(tmp_path, capsys, monkeypatch):
+    called = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: called.append(command))
+    monkeypatch.chdir(ROOT)
+    assert call("bench", "--only", "measure", "--output", f"{tmp_path}") == 0
+    assert called == [[sys.executable, "tests/benchmarks/bench_measure.py", "--output", f"{tmp_path}"]]
+    assert call("bench", "--only", "speed") == 1
+    monkeypatch.chdir(tmp_path)
+    code, said = fails(capsys, "bench")
+    assert code == 1
+    assert "There is no tests/benchmarks here" in said
 
 
 # The tables of two pages.

@@ -82,12 +82,12 @@ data["y"] = [(7 * run + 3 * sentence + run * sentence) % 11 for run, sentence in
 fit = crossed.fit("y ~ 1 + (1 | run) + (1 | sentence)", data)
 assert fit.icc()["share"].sum().round(9) == 1
 import addends.replication, addends.statistics, addends.figures, addends.tables
-from addends.runs import SUITES
-print(sorted(SUITES))
+from addends.runs import SUITES, read_suite
+print([read_suite(name).name for name in SUITES])
 """
     done = run(empty, "-c", program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['european', 'toy']"
+    assert done.stdout.strip() == "['european', 'toy', 'toy_factorial']"
     command = run(Path(empty).parent / "addends", "--help", cwd=tmp_path)
     assert command.returncode == 0, command.stderr
     assert "train" in command.stdout

@@ -1,37 +1,63 @@
-"""The command `addends`: trains and measures suites, says how far they are, and computes the tables of two pages.
+"""The command `addends`: trains and measures suites, says how far they are, and computes the book's own tables.
 
 What a newcomer types first::
 
     addends train toy
+    addends measure toy
     addends status toy
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 import crossed.coverage
 from addends import replication, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
-from addends.runs import SUITES, Suite, lineage, workfolder
+from addends.runs import SUITES, Suite, downloads, faults, progress, read_suite, sentences, workfolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(sorted(SUITES))}.")]
+BENCHMARKS = Path("tests") / "benchmarks"
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(SUITES)}; or a YAML file.")]
 Only = Annotated[list[str] | None, typer.Option(metavar="RUN", help="Only this run; may be given several times.")]
-Work = Annotated[Path, typer.Option(help="Checkpoints are in this folder.")]
+Work = Annotated[Path, typer.Option(help="Weights and shards are in this folder.")]
 Data = Annotated[Path, typer.Option(help="Tables are in this folder.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes on this machine, one core each.")]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Use the workers of this Dask scheduler: tcp://host:8786.")
+]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")]
+
+
+class Corpus(StrEnum):
+    """What `addends fetch` gets."""
+
+    published = "published"
+    tatoeba = "tatoeba"
 
 
 @app.callback()
 def addends() -> None:
-    """Transformer states as exact sums: train and measure suites of runs, and compute the book's own tables.
+    """Transformer states as exact sums of vectors: train and measure suites of runs.
 
-    A newcomer types `addends train toy`, then `addends status toy`.
+    A newcomer types, in this order:
+
+        addends train toy      (trains three small models: some minutes)
+
+        addends measure toy    (decomposes them at every checkpoint)
+
+        addends status toy     (says what is done, missing, broken)
     """
 
 
@@ -41,17 +67,18 @@ def train(
     only: Only = None,
     work: Work = Path("runs"),
     data: Data = Path("data"),
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, one core each.")] = 2,
-    again: Annotated[bool, typer.Option("--again", help="Also do runs whose tables are there.")] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even where there is a GPU.")] = False,
+    workers: Workers = 2,
+    scheduler: Scheduler = None,
+    again: Annotated[bool, typer.Option("--again", help="Also train runs whose tables are there.")] = False,
+    cpu: Cpu = False,
     ship: Annotated[str | None, typer.Option(metavar="RUN", help="Then copy its last checkpoint to the data.")] = None,
 ) -> None:
-    """Train the runs of a suite and measure them.
+    """Train the runs of a suite.
 
     A run whose tables are there is left alone, one that was cut off goes on. Each run has a core and a process of its
     own, so that results do not depend on how many cores there are.
     """
-    from addends.runs import job  # imports torch
+    from addends.runs import job, scheduling  # they import torch
 
     chosen = _suite(suite)
     names = _runs(chosen, only)
@@ -60,7 +87,8 @@ def train(
     if not again:
         names = [name for name in names if _is_to_do(chosen, name, data)]
     if names:
-        job.train_and_measure_all(chosen, names, work, data, workers, cpu)
+        scheduling.train(chosen, names, work, workers, scheduler, cpu)
+        print(f"Trained: {', '.join(names)}. Next: addends measure {suite}")
     if ship is None:
         return
     if job.is_shipped(chosen, ship, data) and not workfolder.is_trained(chosen, ship, work):
@@ -70,30 +98,98 @@ def train(
 
 
 @app.command()
-def status(suite: SuiteName, only: Only = None, work: Work = Path("runs"), data: Data = Path("data")) -> None:
-    """Say how far the runs of a suite are, and verify their chains.
+def measure(
+    suite: SuiteName,
+    only: Only = None,
+    work: Work = Path("runs"),
+    data: Data = Path("data"),
+    workers: Workers = 2,
+    scheduler: Scheduler = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure anew what is altered, or was measured otherwise.")
+    ] = False,
+    cpu: Cpu = False,
+) -> None:
+    """Measure what is trained: translate, score and decompose at every checkpoint, and write the tables.
 
-    Every run is finished, or the line says what it lacks. Where the work folder holds a trained run, its chain of
-    checkpoints and their weights are verified. The exit status is 1 where a chain is broken.
+    What is measured is left alone. Several commands, on several machines, may measure one suite at a time.
     """
-    chosen, broken = _suite(suite), []
-    for name in _runs(chosen, only):
-        missing = workfolder.what_is_missing(chosen, name, data)
-        print(f"{name}: {'finished' if missing is None else missing}")
-        folder = work / chosen.name / name
-        if not workfolder.is_trained(chosen, name, work):
-            continue
-        try:
-            manifest = lineage.chain(folder, chosen.recipe.checkpoints)
-            wrong = lineage.broken_links(manifest) + lineage.altered_files(folder, manifest)
-        except DataError as error:  # a record is missing: the other runs are looked at all the same
-            wrong = [str(error)]
-        broken += [f"{name}: {complaint}" for complaint in wrong]
-        if not wrong:
-            last = manifest["checkpoint"].iloc[-1]
-            print(f"{name}: {len(manifest)} records from step 0 to {last}, each follows from the one before")
-    if broken:
-        raise DataError("Chains are broken.\n  " + "\n  ".join(broken))
+    from addends.runs import scheduling  # imports torch
+
+    chosen = _suite(suite)
+    names = [name for name in _runs(chosen, only) if again or _is_to_do(chosen, name, data)]
+    trained = [name for name in names if chosen.models or workfolder.is_trained(chosen, name, work)]
+    untrained = [name for name in names if name not in trained]
+    if trained:
+        scheduling.measure(chosen, trained, work, data, workers, scheduler, cpu, again)
+        print(f"Measured: {', '.join(trained)}. Tables: {data}/{chosen.name}")
+    if untrained:
+        print(f"Not trained in {work}/{chosen.name}: {', '.join(untrained)}. Train first: addends train {suite}")
+
+
+@app.command()
+def status(
+    suite: SuiteName,
+    only: Only = None,
+    work: Work = Path("runs"),
+    data: Data = Path("data"),
+    again: Annotated[
+        str | None, typer.Option("--replay", metavar="RUN", help="Also train a stretch of this run again, and compare.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the stretch; another one each time without it.")
+    ] = None,
+) -> None:
+    """Say what of a suite is done, missing, broken or stale, how large it is, and how long the rest may take.
+
+    Chains of checkpoints and their weights are verified where they are, and so is every shard. With --replay, a run's
+    start and the order of its batches are drawn from its seeds again, and a stretch of it is trained again. The exit
+    status is 1 where something is broken.
+    """
+    chosen = _suite(suite)
+    names = _runs(chosen, only)
+    table = progress.progress(chosen, names, work, data)
+    width = max(len(name) for name in names)
+    for row in table.itertuples():
+        checkpoints = len(chosen.checkpoints_of(chosen.run(row.run)))
+        counts = f"trained {row.trained}/{checkpoints}, measured {row.measured}/{checkpoints}"
+        sizes = f"{row.megabytes_work:.0f} MB of work, {row.megabytes_data:.1f} MB of tables"
+        print(f"{row.run:{width}}  {row.block}: {'finished' if row.tables == 'finished' else counts}; {sizes}")
+    for row in table[(table["tables"] != "finished") & (table["megabytes_data"] > 0)].itertuples():
+        print(f"{row.run}: {row.tables}")
+    finished, left = int((table["tables"] == "finished").sum()), progress.seconds_left(chosen, table, work)
+    time = "unknown before one is trained and measured here" if left is None else f"{timedelta(seconds=round(left))}"
+    print(f"{finished} of {len(table)} runs are finished. Time left, on one core: {time}.")
+    found = [progress.shard_faults(chosen, names, work)]
+    found += [] if chosen.models else [faults.faults(chosen, work, data, names)]
+    lines = [f"  {row.run}, step {row.checkpoint} ({row.fault}): {row.words}" for row in pd.concat(found).itertuples()]
+    if lines:
+        raise DataError("\n".join([f"{len(lines)} fault(s):", *lines]))
+    if again is not None:
+        _replay(chosen, again, work, seed)
+
+
+@app.command()
+def fetch(
+    what: Annotated[Corpus, typer.Argument(help="The paper's released tables, or sentence pairs of Tatoeba.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Pairs go here, as corpora/; set ADDENDS_DATA to it. Default: ./corpora-data")
+    ] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Source language; may be given several times.")] = None,
+) -> None:
+    """Download what the repository does not hold; every file's checksum is checked.
+
+    Released tables are checked against pinned checksums, and go to a cache. Pairs come from a versioned release, whose
+    checksums are kept beside them at the first download and checked at every later one.
+    """
+    if what is Corpus.published:
+        folder_of_tables = replication.fetch_all(progress=True)
+        print(f"The released tables are in {folder_of_tables}.")
+        return
+    place = folder or Path("corpora-data")
+    for file in downloads.tatoeba(language or list(downloads.LANGUAGES), place):
+        print(f"Written: {file}")
+    print(f"Set ADDENDS_DATA={place.absolute()} to train on them.")
 
 
 @app.command()
@@ -128,6 +224,23 @@ def replicate(
         print(f"{folder}/{name}.parquet: {len(frame):,} rows, {size:,} bytes")
 
 
+@app.command()
+def bench(
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this benchmark.")] = None,
+    output: Annotated[Path, typer.Option(help="The tables go here.")] = Path("data/performance"),
+) -> None:
+    """Measure speed and memory anew, as ratios in one run; let nothing else run meanwhile.
+
+    The benchmarks are in the repository, in tests/benchmarks: call this in its folder.
+    """
+    there = {file.stem.removeprefix("bench_"): file for file in sorted(BENCHMARKS.glob("bench_*.py"))}
+    if not there:
+        raise DataError(f"There is no {BENCHMARKS} here. Call `addends bench` in a clone of the repository.")
+    for name in only or there:
+        check_choice("only", name, sorted(there), "addends bench")
+        subprocess.run([sys.executable, str(there[name]), "--output", str(output)], check=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error in words is one paragraph on standard error, and exit status 1."""
     try:
@@ -139,10 +252,30 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _suite(name: str) -> Suite:
     try:
-        check_choice("SUITE", name, sorted(SUITES))
+        return read_suite(name)
     except InputError as error:
+        if Path(name).exists():  # a file of the user's, in which something is wrong: how to call is not the question
+            raise
         raise typer.BadParameter(str(error)) from error
-    return SUITES[name]
+
+
+def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
+    """Print what a run's seeds and a replay prove.
+
+    Raises
+    ------
+    DataError
+        If something of it does not hold.
+    """
+    from addends.runs import proofs, replay  # they import torch
+
+    tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
+    proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
+    for row in [*proven.itertuples(), *replayed.itertuples()]:
+        print(f"{name}: {row.words}")
+    failed = [*proven.loc[proven["holds"].eq(False), "words"], *replayed.loc[replayed["holds"].eq(False), "words"]]
+    if failed:
+        raise DataError(f"{name} is not what its seeds and states make: {'; '.join(failed)}")
 
 
 def _runs(suite: Suite, only: list[str] | None) -> list[str]:

@@ -262,11 +262,21 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
     try:
         frame.to_parquet(temporary, index=False, compression="zstd")
         os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
+        flush(temporary)  # on the disk before its name says that it is there
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def flush(path: str | os.PathLike) -> None:
+    """Have the operating system write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read(path: str | os.PathLike, table: str) -> pd.DataFrame:

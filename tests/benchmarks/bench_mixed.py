@@ -1,6 +1,6 @@
 """How fast are crossed mixed models, against statsmodels and lme4, and how much memory do they need?
 
-    python tests/benchmarks/bench_mixed.py [--repeats 5] [--clock process] [--output data/performance/mixed.parquet]
+    python tests/benchmarks/bench_mixed.py [--repeats 5] [--clock process] [--output data/performance]
 
 Two problems. 20 runs x 1,000 sentences, ``y ~ x + (1 | run) + (1 | sentence)``: addends, the sparse MixedLM of
 statsmodels (a minute each time: once, unless told otherwise) and, where R has it, lme4, timed inside R. A million rows
@@ -232,7 +232,7 @@ def main() -> None:
     print(result.round(3).to_string(index=False))
     print(*verdicts(result), sep="\n")
     if options.output:
-        print(f"Written: {write_parquet(result, options.output)}")
+        print(f"Written: {write_parquet(result, options.output / 'mixed.parquet')}")
 
 
 if __name__ == "__main__":

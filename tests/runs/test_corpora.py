@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from addends.errors import DataError, InputError
-from addends.runs import corpora
+from addends.runs import Condition, Run, Seeds, Suite, corpora, read_suite, sentences
 
 
 def corpus(*pairs: tuple[str, str]) -> pd.DataFrame:
@@ -37,8 +37,12 @@ def test_tsv_gives_one_row_a_line(tmp_path):
 
 def test_a_line_separator_inside_a_sentence_does_not_end_it(tmp_path):
     file = tmp_path / "a.tsv"
-    file.write_text("un\u2028deux\tone\x0btwo\n", encoding="utf-8")
-    assert corpora.read_tsv(file, "fra")[["source", "target"]].to_numpy().tolist() == [["un\u2028deux", "one\x0btwo"]]
+    file.write_text("un\u2028deux\tone\u2029two\n", encoding="utf-8")
+    pairs = corpora.read_tsv(file, "fra")[["source", "target"]].to_numpy().tolist()
+    assert pairs == [["un\u2028deux", "one\u2029two"]]
+    for side, line in (("fr", "un\u2028deux\ntrois"), ("en", "one\ntwo\u2029three\n")):
+        (tmp_path / f"a.{side}").write_text(line, encoding="utf-8")
+    assert len(corpora.read_moses(tmp_path / "a.fr", tmp_path / "a.en", "fra")) == 2
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_sentence(tmp_path):
@@ -62,7 +66,7 @@ def test_moses_files_read_as_the_same_pairs(tmp_path):
 def test_a_line_that_is_no_pair_is_named(tmp_path, line):
     file = tmp_path / "fra-eng.tsv"
     file.write_text(f"Il pleut.\tIt rains.\n{line}\nOui.\tYes.\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"fra-eng\.tsv, line 2: .*<TAB>English.*Mend"):
+    with pytest.raises(DataError, match=r"fra-eng\.tsv, line 2 is not .*<TAB>English.*Mend"):
         corpora.read_tsv(file, "fra")
 
 
@@ -71,6 +75,49 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
     file.write_bytes(b"Il pleut.\tIt rains.\n" + "Où ?\tWhere?\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"fra-eng\.tsv, line 2 is not UTF-8"):
         corpora.read_tsv(file, "fra")
+
+
+@pytest.mark.parametrize(
+    "character", ["\0", "\x0b", "\x1b", "\x7f", "\x85", "\r"], ids=lambda character: f"U+{ord(character):04X}"
+)
+def test_a_control_character_is_refused_by_line(tmp_path, character):
+    file = tmp_path / "fra-eng.tsv"
+    file.write_bytes(f"Il pleut.\tIt rains.\r\nO{character}ui.\tYes.\r\n".encode())
+    with pytest.raises(DataError, match=r"fra-eng\.tsv, line 2 is not free of control characters"):
+        corpora.read_tsv(file, "fra")
+    source, target = tmp_path / "a.fr", tmp_path / "a.en"
+    source.write_text("Oui.\n")
+    target.write_bytes(f"Y{character}es.\n".encode())
+    with pytest.raises(DataError, match=r"a\.en, line 1 is not free of control characters"):
+        corpora.read_moses(source, target, "fra")
+
+
+def test_all_faults_of_a_file_are_counted_and_the_first_lines_named(tmp_path):
+    file = tmp_path / "fra-eng.tsv"
+    bad = ["no tab", "a\tb", *["also no tab"] * 4, "nul\0\ttwo", "\xe9t\xe9\tsummer", "c\td"]
+    file.write_bytes("\n".join(bad).encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        corpora.read_tsv(file, "fra")
+    assert str(caught.value) == (
+        f"{file}, 5 lines are not 'source<TAB>English' with both sides filled: lines 1, 3, 4, ... (the first reads "
+        "'no tab'); line 7 is not free of control characters (it reads 'nul\\x00\\ttwo'); line 8 is not UTF-8 "
+        "(it reads '\ufffdt\ufffd\\tsummer'). Mend or remove these lines."
+    )
+
+
+def test_carriage_returns_and_byte_order_mark_change_no_pair(tmp_path):
+    plain, windows = tmp_path / "a" / "x.tsv", tmp_path / "b" / "x.tsv"
+    for file, text in ((plain, "un\tone\ndeux\ttwo\n"), (windows, "\ufeffun\tone\r\ndeux\ttwo\r\n")):
+        file.parent.mkdir()
+        file.write_bytes(text.encode())
+    pd.testing.assert_frame_equal(corpora.read_tsv(plain, "fra"), corpora.read_tsv(windows, "fra"))
+
+
+def test_pairs_that_repeat_are_kept_and_counted_with_their_lines(tmp_path):
+    file = tmp_path / "x.tsv"
+    file.write_text("un\tone\nun\ta\nun\tone\tCC\ndeux\ttwo\nun\tone\n")
+    with pytest.warns(UserWarning, match=r"x\.tsv: 2 of 5 pairs repeat an earlier one \(lines 3, 5\)\. They are kept"):
+        assert len(corpora.read_tsv(file, "fra")) == 5
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["absent", "a folder"])
@@ -188,15 +235,15 @@ def test_more_pairs_than_there_are_cannot_be_drawn(count):
 
 @pytest.fixture(scope="module")
 def european(data_folder):
-    from addends.runs import european
+    return read_suite("european")
 
-    european.held_out.cache_clear()
-    european.further.cache_clear()
-    return european
+
+def of_language(suite: Suite, language: str) -> pd.DataFrame:
+    return sentences.training_pairs(suite, Run(language, Condition((language,)), Seeds(1, 1, 1)))
 
 
 def test_three_hundred_french_sentences_are_held_out(european):
-    held = european.held_out()
+    held = sentences.held_out(european)
     assert len(held) == 300
     assert held["sentence"].is_unique
     assert held["language"].unique().tolist() == ["fra"]
@@ -207,7 +254,7 @@ def test_no_training_pair_shares_a_side_with_a_held_out_one(european, data_folde
     def plain(text):  # written anew: alphanumeric characters alone, in lower case
         return "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
 
-    held, pairs = european.held_out(), european.training_pairs(language)
+    held, pairs = sentences.held_out(european), of_language(european, language)
     everything = corpora.read_tsv(data_folder / "corpora" / "train" / f"{language}-eng.tsv", language)
     for side in ("source", "target"):
         assert not set(pairs[side].map(plain)) & set(held[side].map(plain))
@@ -225,11 +272,11 @@ def test_two_thousand_further_sentences_stand_in_no_training_file_and_not_among_
     def plain(text):
         return "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
 
-    further, held = european.further(), european.held_out()
+    further, held = sentences.further(european), sentences.held_out(european)
     assert len(further) == 2000
     sides = {side: set(further[side].map(plain)) for side in ("source", "target")}
     assert len(sides["source"]) == len(sides["target"]) == 2000
-    for language in european.LANGUAGES:
+    for language in european.corpus.languages:
         pairs = corpora.read_tsv(data_folder / "corpora" / "train" / f"{language}-eng.tsv", language)
         for side in sides:
             assert not sides[side] & set(pairs[side].map(plain))
@@ -238,8 +285,6 @@ def test_two_thousand_further_sentences_stand_in_no_training_file_and_not_among_
 
 
 def test_a_condition_that_asks_for_more_pairs_than_there_are_is_refused(european):
-    from addends.runs.suite import Condition, Run, Seeds
-
     run = Run("fra-much", Condition(("fra",), 10_000_000), Seeds(1, 1, 1))
     with pytest.raises(InputError, match="pairs=10000000: between 1 and"):
-        european.pairs(run)
+        sentences.training_pairs(european, run)

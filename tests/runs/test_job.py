@@ -18,27 +18,14 @@ from safetensors.torch import load_file
 import addends
 from addends import tables
 from addends.errors import DataError, InputError
-from addends.runs import job, training, vocabulary, workfolder
+from addends.runs import job, measuring, scheduling, sentences, training, workfolder
 from addends.runs.quality import negative_log_likelihood, sentence_scores
-from addends.runs.suite import Block, Condition, Recipe, Run, Seeds, Suite
-from addends.runs.toy import corpus as toy
+from addends.runs.suite import Block, Condition, MadeUpCorpus, Recipe, Run, Sample, Seeds, Suite, Vocabulary
 
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
 STEPS, SENTENCE_STEPS, OWN_STEPS, LAYERS = (4, 8, 12), (8, 12), (12,), (0, 1)
 FURTHER_STEPS = (8, 12)
 TABLES = tuple(name for name in tables.SCHEMAS if name != "sentences")
-
-
-@cache
-def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Training pairs, held-out sentences, further ones."""
-    pairs, others = toy.split("ora", 80, 10, seed=1)
-    return pairs, others.iloc[:6].reset_index(drop=True), others.iloc[6:].reset_index(drop=True)
-
-
-def tokenizer(folder: Path):
-    pairs = split()[0]
-    return vocabulary.train([*pairs["source"], *pairs["target"]], folder, 80, coverage=1.0, byte_fallback=False)
 
 
 SUITE = Suite(
@@ -64,12 +51,29 @@ SUITE = Suite(
     ),
     keep_states=(0, 4),
     own_tokens=10,
-    held_out=lambda: split()[1],
-    pairs=lambda run: split()[0],
-    tokenizer=tokenizer,
-    further=lambda: split()[2],
+    corpus=MadeUpCorpus(("ora",), pairs=80, seed=1),
+    held_out=Sample("ora", 6),
+    vocabulary=Vocabulary(80, coverage=1.0, byte_fallback=False),
+    further=Sample("ora", 4),
     further_checkpoints=FURTHER_STEPS,
 )
+
+
+def whole(suite: Suite, name: str, work: Path, data: Path) -> None:
+    """Train a run, measure it, and write its tables: what `addends train` and `addends measure` do."""
+    job.train(suite, name, work, cpu=True)
+    scheduling.measure(suite, [name], work, data, cpu=True)
+
+
+@cache
+def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Training pairs, held-out sentences, further ones."""
+    pairs = sentences.training_pairs(SUITE, SUITE.runs[0])
+    return pairs, sentences.held_out(SUITE), sentences.further(SUITE)
+
+
+def tokenizer(folder: Path):
+    return sentences.tokenizer(SUITE, folder)
 
 
 def with_block(**changes) -> Suite:
@@ -78,7 +82,9 @@ def with_block(**changes) -> Suite:
 
 
 def files_under(folder: Path) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    """All files but the empty ones that stand for claims."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".claim")
+    return sorted(str(file.relative_to(folder)) for file in files)
 
 
 def read_all(data: Path) -> dict[str, pd.DataFrame]:
@@ -89,7 +95,7 @@ def read_all(data: Path) -> dict[str, pd.DataFrame]:
 def finished(tmp_path_factory):
     """Work and data folder of a suite whose first run is finished."""
     folder = tmp_path_factory.mktemp("finished")
-    job.train_and_measure(SUITE, "ora-a", folder / "work", folder / "data", cpu=True)
+    whole(SUITE, "ora-a", folder / "work", folder / "data")
     return folder / "work", folder / "data"
 
 
@@ -233,7 +239,7 @@ def test_sentences_and_runs_say_what_was_done(finished, long_ago):
 def test_a_second_run_adds_its_files_and_changes_none(finished, tmp_path):
     work, data = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in finished)
     before = {file: (data / file).read_bytes() for file in files_under(data)}
-    job.train_and_measure(SUITE, "ora-b", work, data, cpu=True)
+    whole(SUITE, "ora-b", work, data)
     assert {file: (data / file).read_bytes() for file in before} == before
     both = read_all(data)
     assert both["runs"]["run"].tolist() == ["ora-a", "ora-b"]
@@ -253,7 +259,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_path, long_ago, monkeypatch):
     data = tmp_path / "data"
-    measure, write, measured = job.measure_checkpoint, tables.write, []
+    measure, write, measured = measuring.measure_checkpoint, tables.write, []
 
     def dies_at_eight(suite, run, step, *arguments):
         measured.append(step)
@@ -267,25 +273,27 @@ def test_a_unit_killed_while_measuring_ends_with_the_same_tables(trained, tmp_pa
         return write(frame, path, table)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "measure_checkpoint", dies_at_eight)
+        patch.setattr(measuring, "measure_checkpoint", dies_at_eight)
         with pytest.raises(Killed):
-            job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+            whole(SUITE, "ora-a", trained, data)
     assert measured == [4, 8]
     assert files_under(tmp_path / "data") == []
     with monkeypatch.context() as patch:
         patch.setattr(tables, "write", dies_between_two_tables)
         with pytest.raises(Killed):
-            job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
-    half = trained / "tiny" / "ora-a" / "measured" / "8"
+            whole(SUITE, "ora-a", trained, data)
+    (half,) = (trained / "tiny" / "ora-a" / "measured").glob(".8.*.part")
     assert (half / "quality.parquet").exists()
     assert not (half / "measurements.parquet").exists()
+    assert not (half.parent / "8").exists()
     assert files_under(tmp_path / "data") == []
 
     measured.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(job, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
-        job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+        patch.setattr(measuring, "measure_checkpoint", lambda *given: measured.append(given[2]) or measure(*given))
+        whole(SUITE, "ora-a", trained, data)
     assert measured == [8, 12]  # what was done is not done again
+    assert not half.exists()
     for table, frame in read_all(data).items():
         pd.testing.assert_frame_equal(frame, long_ago[table])
 
@@ -302,9 +310,9 @@ def test_a_unit_killed_while_training_ends_with_the_same_tables(tmp_path, long_a
     with monkeypatch.context() as patch:
         patch.setattr(training._SaveAt, "on_step_end", dies_after_six)
         with pytest.raises(Killed):
-            job.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+            whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     assert files_under(tmp_path / "data") == []
-    job.train_and_measure(SUITE, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+    whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     for table, frame in read_all(tmp_path / "data").items():
         pd.testing.assert_frame_equal(frame, long_ago[table])
 
@@ -318,7 +326,7 @@ def test_the_row_that_says_a_run_is_there_is_written_last(trained, tmp_path, mon
         return write(frame, path, table)
 
     monkeypatch.setattr(tables, "write", watched)
-    job.train_and_measure(SUITE, "ora-a", trained, data, cpu=True)
+    whole(SUITE, "ora-a", trained, data)
     assert sorted(written) == sorted([*tables.SCHEMAS, "sentences"])  # the held-out ones, and the further ones
     assert written[-1] == "runs"
 
@@ -330,9 +338,9 @@ def test_what_is_finished_is_neither_trained_nor_measured_again(finished, monkey
     def refuse(*arguments, **options):
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr(job, "measure_checkpoint", refuse)
+    monkeypatch.setattr(measuring, "measure_checkpoint", refuse)
     monkeypatch.setattr(training, "train", refuse)
-    job.train_and_measure(SUITE, "ora-a", work, data, cpu=True)
+    whole(SUITE, "ora-a", work, data)
     assert {file: (data / file).read_bytes() for file in files_under(data)} == before
 
 
@@ -346,7 +354,7 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
     with torch.no_grad():
         model.final_logits_bias[0, model.config.eos_token_id] = bias
     model.save_pretrained(checkpoint)
-    pieces = job.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
+    pieces = measuring.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
     assert set(pieces) == set(TABLES) - {"runs", "training", "manifest"}
     assert pieces["translations"]["tokens"].tolist() == [tokens] * 6
     own = pieces["measurements"].query("target == 'own'")
@@ -366,10 +374,11 @@ def test_a_checkpoint_with_nothing_to_say_still_has_every_cell(finished, tmp_pat
 def test_sentences_keep_their_own_numbers_however_they_are_batched(finished, monkeypatch):
     """The held-out sentences are sorted and cut into batches; every number must land on its own sentence."""
     checkpoint = finished[0] / "tiny" / "ora-a" / "checkpoint-12"
-    whole = job.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, checkpoint, "cpu")
-    monkeypatch.setattr(job, "_BATCH_SIZE", 4)
-    backwards = dataclasses.replace(SUITE, held_out=lambda: split()[1].iloc[::-1])
-    parted = job.measure_checkpoint(backwards, SUITE.run("ora-a"), 12, checkpoint, "cpu")
+    whole = measuring.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
+    monkeypatch.setattr(measuring, "_BATCH_SIZE", 4)
+    held = split()[1]
+    monkeypatch.setattr(sentences, "held_out", lambda suite: held.iloc[::-1])
+    parted = measuring.measure_checkpoint(SUITE, SUITE.run("ora-a"), 12, *addends.load(checkpoint))
     assert parted["translations"]["nll"].nunique() == 6
     for table, frame in whole.items():
         names = tables.key(table)
@@ -390,7 +399,7 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
     other = dataclasses.replace(run, seeds=dataclasses.replace(run.seeds, **{name: 9}))
     before = files_under(trained)
     with pytest.raises(DataError, match=rf"work/tiny/ora-a holds a run trained with other {name}_seed .*another work"):
-        job.train_and_measure(with_block(runs=(other,)), "ora-a", trained, tmp_path / "data", cpu=True)
+        whole(with_block(runs=(other,)), "ora-a", trained, tmp_path / "data")
     assert files_under(trained) == before
     assert not (tmp_path / "data").exists()
 
@@ -398,34 +407,34 @@ def test_a_work_folder_of_other_seeds_is_refused_by_name(trained, tmp_path, name
 def test_a_work_folder_of_another_recipe_is_refused_by_name(trained, tmp_path):
     other = dataclasses.replace(SUITE, recipe=dataclasses.replace(SUITE.recipe, dropout=0.2))
     with pytest.raises(DataError, match=r"other dropout \(\{'dropout': 0\.1\}; now \{'dropout': 0\.2\}\)"):
-        job.train_and_measure(other, "ora-a", trained, tmp_path / "data", cpu=True)
+        whole(other, "ora-a", trained, tmp_path / "data")
 
 
 def test_an_unknown_run_is_refused_before_anything_is_written(tmp_path):
-    for call in (job.train_and_measure, job.ship):
+    for call in (whole, job.ship):
         with pytest.raises(InputError, match=r"run='ora-z' is not one of \['ora-a', 'ora-b'\]"):
             call(SUITE, "ora-z", tmp_path / "work", tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path):
+def test_held_out_sentences_that_do_not_fit_are_refused_before_training(tmp_path, monkeypatch):
     held = split()[1].copy()
     held.loc[2, "target"] = "mo " * 200
-    bad = dataclasses.replace(SUITE, held_out=lambda: held)
+    monkeypatch.setattr(sentences, "held_out", lambda suite: held)
     with pytest.raises(InputError, match=f"{held['sentence'][2]}' has .* tokens.*positions=96"):
-        job.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+        whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(("which", "name"), [(1, "held-out"), (2, "further")])
-def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training(tmp_path, which, name):
+def test_a_test_sentence_that_also_stands_in_training_is_refused_before_training(tmp_path, monkeypatch, which, name):
     pairs = split()[0].copy()
     pairs.loc[5, "target"] = split()[which]["target"].iloc[0].upper() + " !"  # the same but for case and punctuation
-    bad = dataclasses.replace(SUITE, pairs=lambda run: pairs)
+    monkeypatch.setattr(sentences, "training_pairs", lambda suite, run: pairs)
     with pytest.raises(
         DataError, match=rf"1 training pair.* share a side with the {name} sentences, .*{pairs['sentence'][5]}"
     ):
-        job.train_and_measure(bad, "ora-a", tmp_path / "work", tmp_path / "data", cpu=True)
+        whole(SUITE, "ora-a", tmp_path / "work", tmp_path / "data")
     assert not list((tmp_path / "work").rglob("checkpoint-*"))
 
 
@@ -477,15 +486,16 @@ def test_an_unfinished_run_is_not_shipped(finished, tmp_path, work):
 # --- finished, or not ---
 
 
-def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished):
+def test_a_finished_run_lacks_nothing_and_needs_no_sentences(finished, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("only tables are read")
 
-    blind = dataclasses.replace(SUITE, held_out=refuse, pairs=refuse, tokenizer=refuse)
-    assert workfolder.what_is_missing(blind, "ora-a", finished[1]) is None
-    assert workfolder.is_begun(blind, "ora-a", finished[1])
-    assert "No 'runs' table at" in workfolder.what_is_missing(blind, "ora-b", finished[1])
-    assert not workfolder.is_begun(blind, "ora-b", finished[1])
+    for door in ("held_out", "further", "training_pairs", "tokenizer"):
+        monkeypatch.setattr(sentences, door, refuse)
+    assert workfolder.what_is_missing(SUITE, "ora-a", finished[1]) is None
+    assert workfolder.is_begun(SUITE, "ora-a", finished[1])
+    assert "No 'runs' table at" in workfolder.what_is_missing(SUITE, "ora-b", finished[1])
+    assert not workfolder.is_begun(SUITE, "ora-b", finished[1])
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -552,10 +562,10 @@ def measured(finished, tmp_path, monkeypatch):
 
 
 def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp_path, long_ago, monkeypatch):
-    steps, measure = [], job.measure_checkpoint
-    monkeypatch.setattr(job, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
+    steps, measure = [], measuring.measure_checkpoint
+    monkeypatch.setattr(measuring, "measure_checkpoint", lambda *given: steps.append(given[2]) or measure(*given))
     more = with_block(sentence_checkpoints=STEPS)
-    job.train_and_measure(more, "ora-a", measured, tmp_path / "data", cpu=True)
+    whole(more, "ora-a", measured, tmp_path / "data")
     assert steps == [4]
     now = read_all(tmp_path / "data")
     for table in ("translations", "measurements"):
@@ -569,21 +579,23 @@ def test_a_sentence_checkpoint_added_later_is_all_that_is_measured(measured, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"own_tokens": 9}, r"other own_tokens \(\{'own_tokens': 10\}; now \{'own_tokens': 9\}\)"),
-        ({"held_out": lambda: split()[1].head(4)}, "other held_out_sha256"),
-        ({"further": lambda: split()[2].head(3)}, "other further_sha256"),
+        ({"own_tokens": 9}, "own_tokens=10; now 9"),
+        ({"held_out": 4}, "held_out_sha256="),
+        ({"further": 3}, "further_sha256="),
     ],
     ids=["own_tokens", "held_out", "further"],
 )
-def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_path, change, message):
-    other = dataclasses.replace(SUITE, **change)
+def test_measured_with_something_else_puts_no_weights_in_question(measured, tmp_path, monkeypatch, change, message):
+    other = dataclasses.replace(SUITE, **{name: value for name, value in change.items() if name == "own_tokens"})
+    for door, count in change.items() if other == SUITE else ():  # fewer sentences, and the training pairs as before
+        fewer = getattr(sentences, door)(SUITE).head(count)
+        monkeypatch.setattr(sentences, door, lambda suite, fewer=fewer: fewer)
     before = files_under(measured)
-    with pytest.raises(DataError, match=rf"ora-a/measured holds measurements made with {message}.*checkpoints .* stay"):
-        job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+    with pytest.raises(DataError, match=rf"step 4 was measured with {message}.*--again .*checkpoints .* stay"):
+        whole(other, "ora-a", measured, tmp_path / "data")
     assert files_under(measured) == before
     assert not (tmp_path / "data").exists()
-    shutil.rmtree(measured / "tiny" / "ora-a" / "measured")  # as the message says
-    job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+    scheduling.measure(other, ["ora-a"], measured, tmp_path / "data", cpu=True, again=True)  # as the message says
     assert workfolder.what_is_missing(other, "ora-a", tmp_path / "data") is None
 
 
@@ -608,7 +620,7 @@ def test_what_a_record_does_not_say_is_not_taken_to_be_equal(measured, tmp_path,
     del said[entry]
     file.write_text(json.dumps(said))
     with pytest.raises(DataError, match=rf"other {entry} \(\{{'{entry}': 'unknown'\}}"):
-        job.train_and_measure(SUITE, "ora-a", measured, tmp_path / "data", cpu=True)
+        whole(SUITE, "ora-a", measured, tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -621,10 +633,11 @@ def test_a_resume_with_anything_else_is_refused_by_name(tmp_path, entry, value):
         workfolder.guard_training(tmp_path, record(), [4])
 
 
-def test_other_training_pairs_are_refused(measured, tmp_path):
-    other = dataclasses.replace(SUITE, pairs=lambda run: split()[0].iloc[::-1])
+def test_other_training_pairs_are_refused(measured, tmp_path, monkeypatch):
+    pairs = split()[0]
+    monkeypatch.setattr(sentences, "training_pairs", lambda suite, run: pairs.iloc[::-1])
     with pytest.raises(DataError, match=r"holds a run trained with other pairs_sha256 .*left as they are"):
-        job.train_and_measure(other, "ora-a", measured, tmp_path / "data", cpu=True)
+        whole(SUITE, "ora-a", measured, tmp_path / "data")
 
 
 def test_another_vocabulary_is_refused(tmp_path):
@@ -639,7 +652,7 @@ def test_a_checkpoint_that_training_has_passed_cannot_be_added(measured, tmp_pat
     with pytest.raises(
         DataError, match=r"trained up to step 12, and the weights of step 6 are not in it.*another work"
     ):
-        job.train_and_measure(dataclasses.replace(SUITE, recipe=recipe), "ora-a", measured, tmp_path / "data", cpu=True)
+        whole(dataclasses.replace(SUITE, recipe=recipe), "ora-a", measured, tmp_path / "data")
     assert files_under(measured) == before
 
 
@@ -662,7 +675,7 @@ def test_a_spoilt_record_is_named(tmp_path):
 def stranger(tmp_path_factory):
     """The work folder of the suite's second run, finished."""
     work = tmp_path_factory.mktemp("stranger")
-    job.train_and_measure(SUITE, "ora-b", work, work / "data", cpu=True)
+    whole(SUITE, "ora-b", work, work / "data")
     return work / "tiny" / "ora-b"
 
 
@@ -689,9 +702,9 @@ def say_more(folder: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("plant", "message"),
     [
-        (take_weights, r"not those of one training: .*checkpoint-8/model\.safetensors is not the file"),
-        (take_all_but_the_name, r"not those of one training: .*is the record of run 'ora-b', and stands in .*'ora-a'"),
-        (take_measurements, r"translations\.parquet does not hold what was measured at step 8 of the run 'ora-a'"),
+        (take_weights, r"checkpoint-8/model\.safetensors is not the file"),
+        (take_all_but_the_name, r"is the record of run 'ora-b', and stands in .*'ora-a'"),
+        (take_measurements, r"step 8: .*translations\.parquet is not the file that was written there"),
         (say_more, r"trained with other subwords \(\{'subwords': 'drawn'\}; now \{'subwords': 'unknown'\}"),
     ],
 )
@@ -699,7 +712,7 @@ def test_what_is_of_another_run_is_not_measured_as_this_one(finished, stranger, 
     work = Path(shutil.copytree(finished[0], tmp_path / "work"))
     plant(work / "tiny" / "ora-a", stranger)
     with pytest.raises(DataError, match=message):
-        job.train_and_measure(SUITE, "ora-a", work, tmp_path / "data", cpu=True)
+        whole(SUITE, "ora-a", work, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -714,5 +727,5 @@ def test_a_checkpoint_that_the_recipe_drops_later_stays_a_link_of_the_chain(fini
     work = Path(shutil.copytree(finished[0], tmp_path / "work"))
     recipe = dataclasses.replace(SUITE.recipe, checkpoints=(8, 12))
     fewer = dataclasses.replace(SUITE, recipe=recipe, keep_states=(0,))
-    job.train_and_measure(fewer, "ora-a", work, tmp_path / "data", cpu=True)
+    whole(fewer, "ora-a", work, tmp_path / "data")
     assert workfolder.what_is_missing(fewer, "ora-a", tmp_path / "data") is None

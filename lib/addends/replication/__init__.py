@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from addends.replication.coefficients import BURN_IN, FIRST_TERM, LONGEST_LAG
 from addends.replication.derived import compare, compute, overlay, read, underivable, write
-from addends.replication.released import available
+from addends.replication.released import available, fetch_all
 from addends.replication.replays import NOT_RELEASED, T_LIMIT
 from addends.replication.report import (
     AGREEMENT_WINDOW,
@@ -59,6 +59,7 @@ __all__ = [
     "closeness",
     "compare",
     "compute",
+    "fetch_all",
     "overlay",
     "read",
     "reversed_layers",

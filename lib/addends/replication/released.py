@@ -45,6 +45,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from addends.checks import optional_module
 from addends.errors import DataError, InputError
@@ -198,6 +199,24 @@ def fetch(name: str) -> Path:
             f"Restore it ({name} of {REPOSITORY} at commit {COMMIT}), or unset ADDENDS_DATA to download it."
         )
     return path
+
+
+def fetch_all(progress: bool = False) -> Path:
+    """`fetch` every released file; gives the folder that holds them.
+
+    Parameters
+    ----------
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DataError, ImportError
+        As `fetch` does.
+    """
+    names = list(pins())
+    paths = [fetch(name) for name in tqdm(names, desc="released files", unit="file", disable=not progress)]
+    return paths[0].parents[len(Path(names[0]).parts) - 1]
 
 
 def _check(pooch: ModuleType, path: Path, pin: Pin, may_download: bool) -> None:

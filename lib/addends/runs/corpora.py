@@ -4,6 +4,11 @@ A corpus is a DataFrame with the columns ``sentence`` (an id: file and line), ``
 ``source`` and ``target`` (English). Two formats are read: tab-separated files, as Tatoeba's pairs are packaged by
 manythings.org/anki and by the Tatoeba Challenge, and the two parallel files of an OPUS release ("moses" format).
 
+A line ends with a line feed, or carriage return and line feed, and with nothing else: a separator such as U+2028 inside
+of a sentence is a part of it. Lines that cannot be used (no pair, no UTF-8, control characters) are collected and said
+at once, and the file is refused; nothing is left out in silence. Pairs that stand in a file more than once are kept,
+as they are what a model would be trained on, and a warning counts them.
+
 References
 ----------
 Tiedemann (2020), The Tatoeba Translation Challenge, WMT.
@@ -12,7 +17,9 @@ Tiedemann (2020), The Tatoeba Translation Challenge, WMT.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +28,9 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import DataError, InputError
+
+VARIABLE = "$ADDENDS_DATA/"
+"""How a path begins that is relative to `data_folder`."""
 
 
 def data_folder() -> Path:
@@ -46,45 +56,54 @@ def data_folder() -> Path:
 def read_tsv(path: str | os.PathLike, language: str) -> pd.DataFrame:
     """Read pairs from a tab-separated file: source, tab, English; further columns (attributions) are ignored.
 
+    Pairs that repeat an earlier one are kept, and counted in a warning.
+
     Raises
     ------
     DataError
-        If the file is missing, is not UTF-8, or has a line without a tab or with an empty side; the message names
-        the file and the line.
+        If the file is missing, or lines are no UTF-8, hold control characters, have no tab or an empty side; the
+        message counts the lines of each kind and names the first ones.
     """
     path = Path(path)
-    sources, targets = [], []
-    for number, line in _lines(path):
+    sources, targets, faults = [], [], _Faults(path)
+    for number, line in _lines(path, faults):
         cells = line.split("\t")
         if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
-            raise DataError(
-                f"{path}, line {number}: {line[:60]!r} is not 'source<TAB>English' with both sides filled. "
-                "Mend or remove that line."
-            )
+            faults.add("not 'source<TAB>English' with both sides filled", number, line)
+            continue
         sources.append(cells[0].strip())
         targets.append(cells[1].strip())
-    return _frame(path.stem, language, sources, targets)
+    faults.refuse()
+    return _frame(path, language, path.stem, sources, targets)
 
 
 def read_moses(source: str | os.PathLike, target: str | os.PathLike, language: str) -> pd.DataFrame:
     """Read pairs from two parallel files, one sentence a line, as OPUS releases them in "moses" format.
 
+    Pairs that repeat an earlier one are kept, and counted in a warning.
+
     Raises
     ------
     DataError
-        If a file is missing, the two differ in their number of lines, or a line is empty; the message says which.
+        If a file is missing, the two differ in their number of lines, or lines are empty, no UTF-8, or hold control
+        characters; the message counts the lines of each kind and names the first ones.
     """
     source, target = Path(source), Path(target)
-    sides = {path: [line.strip() for _, line in _lines(path)] for path in (source, target)}
+    sides: dict[Path, list[str]] = {}
+    for path in (source, target):
+        faults = _Faults(path)
+        sides[path] = []
+        for number, line in _lines(path, faults):
+            sides[path].append(line.strip())
+            if not line.strip():
+                faults.add("empty (it goes from both files)", number, line)
+        faults.refuse()
     if len(sides[source]) != len(sides[target]):
         raise DataError(
             f"{source} has {len(sides[source])} lines and {target} has {len(sides[target])}: parallel files have the "
             "same number. Take both from the same release."
         )
-    for path, lines in sides.items():
-        if "" in lines:
-            raise DataError(f"{path}, line {lines.index('') + 1} is empty. Remove it from both files.")
-    return _frame(source.name, language, sides[source], sides[target])
+    return _frame(source, language, source.name, sides[source], sides[target])
 
 
 def hold_out(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
@@ -139,7 +158,35 @@ def normal_form(text: str) -> str:
     return "".join(character for character in folded if unicodedata.category(character)[0] in "LMN")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # a tab parts two columns
+_SHOWN = 3  # line numbers in a message
+
+
+class _Faults:
+    """The lines of one file that cannot be used, by what is wrong with them."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.found: dict[str, list[tuple[int, str]]] = {}
+
+    def add(self, what: str, number: int, line: str) -> None:
+        self.found.setdefault(what, []).append((number, line))
+
+    def refuse(self) -> None:
+        """Raise DataError if there are any."""
+        if not self.found:
+            return
+        said = []
+        for what, lines in self.found.items():
+            numbers = ", ".join(str(number) for number, _ in lines[:_SHOWN]) + (", ..." if len(lines) > _SHOWN else "")
+            many = f"{len(lines)} lines are {what}: lines {numbers}" if len(lines) > 1 else f"line {numbers} is {what}"
+            which = "the first" if len(lines) > 1 else "it"
+            said.append(f"{many} ({which} reads {lines[0][1][:60]!r})")
+        raise DataError(f"{self.path}, {'; '.join(said)}. Mend or remove these lines.")
+
+
+def _lines(path: Path, faults: _Faults) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that can be read; those that cannot are added to ``faults``."""
     if not path.is_file():
         raise DataError(
             f"{path} is missing, or no file. A UTF-8 text file with one pair, or one sentence, a line is wanted there."
@@ -148,11 +195,27 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         for number, raw in enumerate(stream, start=1):
             try:
                 # A byte order mark, which some editors put at the beginning, is no part of the first sentence.
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number} is not UTF-8 ({error}). Convert the file first.") from error
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                faults.add("not UTF-8", number, raw.decode("utf-8", errors="replace").rstrip("\r\n"))
+                continue
+            line = line.removesuffix("\n").removesuffix("\r")
+            control = _CONTROL.search(line)
+            if control:
+                faults.add("not free of control characters", number, line)
+                continue
+            yield number, line
 
 
-def _frame(stem: str, language: str, sources: list[str], targets: list[str]) -> pd.DataFrame:
+def _frame(path: Path, language: str, stem: str, sources: list[str], targets: list[str]) -> pd.DataFrame:
     ids = [f"{stem}-{number:06d}" for number in range(1, len(sources) + 1)]
-    return pd.DataFrame({"sentence": ids, "language": language, "source": sources, "target": targets})
+    frame = pd.DataFrame({"sentence": ids, "language": language, "source": sources, "target": targets})
+    again = np.flatnonzero(frame.duplicated(["source", "target"])) + 1
+    if len(again):
+        numbers = ", ".join(map(str, again[:_SHOWN])) + (", ..." if len(again) > _SHOWN else "")
+        warnings.warn(
+            f"{path}: {len(again)} of {len(frame)} pairs repeat an earlier one (lines {numbers}). They are kept, and "
+            "trained on as often as they stand there.",
+            stacklevel=3,
+        )
+    return frame

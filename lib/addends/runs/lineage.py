@@ -23,6 +23,14 @@ A record is the file ``lineage.json`` in a checkpoint's folder, and one row of t
     }
 
 Contents are digested, not the files that torch writes: pickles of equal contents may differ in their bytes.
+
+Why there are records at all: public suites of seeds have shipped runs that do not begin with their own step 0, and
+checkpoints that stand twice or under another step. `addends.runs.faults` names these where the records, the files and
+the table tell them; `addends.runs.proofs` and `addends.runs.replay` draw and train again what the seeds govern.
+
+References
+----------
+Issues 195, 203 and 205 of https://github.com/EleutherAI/pythia are the public cases.
 """
 
 from __future__ import annotations
@@ -48,6 +56,9 @@ CONFIGURATION = "run.json"
 VOCABULARY = "vocab.json"
 STATES = {"optimizer": "optimizer.pt", "scheduler": "scheduler.pt", "generators": "rng_state.pth"}
 """What resuming needs besides the weights: the record's entry, and the file that transformers' trainer writes."""
+
+MACHINE = ("processor", "instructions", "threads", "torch", "transformers")
+"""The entries that say where a run was trained: with equal ones, the same training gives the same bytes."""
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
 
@@ -170,7 +181,7 @@ def write(checkpoint: Path, batches: str, previous: Mapping | None) -> dict:
         "checkpoint": step_of(checkpoint),
         "batches": batches,
         "previous": record_sha256(previous) if previous else "",
-        **_digests(checkpoint),
+        **digests(checkpoint),
         **machine(),
     }
     write_json(checkpoint / FILE, record)
@@ -233,7 +244,7 @@ def refuse_altered(checkpoint: Path) -> dict:
             f"{checkpoint / FILE} lacks the entries {absent}: it is no whole record. Restore it, or delete {checkpoint}"
             ": training then goes on from the checkpoint before it."
         )
-    for name, digest in _digests(checkpoint).items():
+    for name, digest in digests(checkpoint).items():
         if digest != record[name]:
             raise DataError(
                 f"{files[name]} is not the file that was saved at step {record['checkpoint']} of the run "
@@ -275,7 +286,7 @@ def broken_links(manifest: pd.DataFrame) -> list[str]:
     if records[0]["checkpoint"] != 0 or records[0]["previous"]:
         said.append(f"the first record is of step {records[0]['checkpoint']}, not of step 0, which has none before it")
     for before, after in pairwise(records):
-        if after["previous"] != record_sha256(_plain(before)):
+        if after["previous"] != record_sha256(plain(before)):
             said.append(f"step {after['checkpoint']} does not follow from step {before['checkpoint']}")
     return said
 
@@ -290,7 +301,7 @@ def altered_files(folder: Path, manifest: pd.DataFrame) -> list[str]:
         except DataError as error:
             said.append(str(error))
         else:
-            if record != _plain(row):
+            if record != plain(row):
                 said.append(f"{checkpoint / FILE} is not the record that the table has for that step.")
     return said
 
@@ -311,7 +322,7 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def _digests(checkpoint: Path) -> dict[str, str]:
+def digests(checkpoint: Path) -> dict[str, str]:
     """Of all that a record names of a checkpoint's files, and of the states those that the folder holds."""
     return {
         "configuration": configuration_sha256(checkpoint.parent),
@@ -332,7 +343,7 @@ def _vocabulary_sha256(checkpoint: Path) -> str:
     return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
 
 
-def _plain(record: Mapping) -> dict:
+def plain(record: Mapping) -> dict:
     """A row of a table as it stood in JSON: numpy's integers are Python's."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
 

@@ -1,5 +1,8 @@
 """A suite: runs that share a recipe, a vocabulary and the held-out sentences that they are measured on.
 
+A suite is plain data: it is read from a file (`addends.runs.suite_file`), can be compared, hashed and sent to another
+process. What its sentences are, `addends.runs.sentences` finds out.
+
 Its runs stand in blocks, each asking one thing: what differs between the runs of a block, and what they share.
 Three seeds make a run: ``init`` draws the initial weights, ``order`` the order of the training pairs, ``dropout`` the
 units dropped. Runs that share one seed and differ in another can be told apart by what the seed governs.
@@ -11,24 +14,23 @@ Run(name='fra-10000-i31-o31', condition=Condition(languages=('fra',), pairs=1000
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from addends.checks import check_choice
 from addends.errors import InputError
-
-if TYPE_CHECKING:
-    from transformers import MarianTokenizer
 
 THREADS = 1
 """Threads of one training, whatever the machine has: how many add up a sum changes its last bits."""
 
 PLATEAU = (0.95, 0.975)
+UNKNOWN: Any = None
+"""The recipe, the seeds and the vocabulary of an existing model. Whatever trains asks for them only where they are."""
+
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -88,16 +90,20 @@ class Condition:
 
     languages: tuple[str, ...]
     pairs: int | None = None
+    label: str | None = field(default=None, repr=False)
+    """What an existing model was trained on, in its owner's word: nothing else is known of it."""
 
     @property
     def name(self) -> str:
+        if self.label is not None:
+            return self.label
         languages = "+".join(self.languages)
         return languages if self.pairs is None else f"{languages}-{self.pairs}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a suite: its name, its condition, and its seeds.
+    """One run of a suite: its name, its condition, and its seeds (`UNKNOWN` where the run is an existing model).
 
     >>> Run("fra-i1-o1", Condition(("fra",)), Seeds(1, 1, 1)).seeds.init
     1
@@ -105,7 +111,7 @@ class Run:
 
     name: str
     condition: Condition
-    seeds: Seeds
+    seeds: Seeds = UNKNOWN
 
     def __post_init__(self) -> None:
         _refuse_name("run", self.name)
@@ -145,62 +151,168 @@ class Block:
 
 
 @dataclass(frozen=True)
+class CorpusFile:
+    """One corpus on disk: a tab-separated file, or two parallel ones ("moses" format).
+
+    >>> CorpusFile("$ADDENDS_DATA/corpora/train/fra-eng.tsv").target is None
+    True
+
+    Attributes
+    ----------
+    source, target : str
+        Paths: absolute, or relative to the folder that ADDENDS_DATA names (``$ADDENDS_DATA/...``). ``target`` is None
+        where ``source`` has both sides of each pair in one line.
+    asked_by : str
+        Who names it (file, line, key), for the error's sake.
+    """
+
+    source: str
+    target: str | None = None
+    asked_by: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class MadeUpCorpus:
+    """Pairs of made-up languages (`addends.runs.toy`), as many of each language: nothing has to be downloaded.
+
+    >>> MadeUpCorpus(("ora",), pairs=20_000, seed=2023).languages
+    ('ora',)
+    """
+
+    languages: tuple[str, ...]
+    pairs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class FileCorpus:
+    """Pairs from files: of each source language one corpus.
+
+    >>> FileCorpus((("fra", CorpusFile("fra-eng.tsv")), ("deu", CorpusFile("deu-eng.tsv")))).languages
+    ('fra', 'deu')
+    """
+
+    train: tuple[tuple[str, CorpusFile], ...]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(language for language, _ in self.train)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sentences that are drawn once and never trained on.
+
+    >>> Sample("fra", 300, seed=2023, file=CorpusFile("fra-eng.tsv")).sentences
+    300
+
+    Attributes
+    ----------
+    language : str
+        Of the source side.
+    sentences : int
+        How many.
+    seed : int or None
+        Draws them from the file. None with a made-up corpus, whose own seed decides.
+    file : CorpusFile or None
+        What they are drawn from. None with a made-up corpus.
+    """
+
+    language: str
+    sentences: int
+    seed: int | None = None
+    file: CorpusFile | None = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """One vocabulary for all languages of a suite; `addends.runs.vocabulary.train` says what the numbers mean.
+
+    >>> Vocabulary(pieces=5000).byte_fallback
+    True
+    """
+
+    pieces: int
+    coverage: float = 0.995
+    byte_fallback: bool = True
+
+
+@dataclass(frozen=True)
+class ExistingModel:
+    """One checkpoint of a run that was trained elsewhere: a name on the Hub with a revision, or a folder.
+
+    >>> ExistingModel("opus", step=0, model="Helsinki-NLP/opus-mt-fr-en", revision="main").step
+    0
+    """
+
+    run: str
+    step: int
+    model: str | Path
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class Suite:
     """What is to be run, and where its sentences come from.
 
-    >>> from addends.runs import SUITES
-    >>> SUITES["toy"].run("ora-i1-o1").condition
+    >>> from addends.runs import read_suite
+    >>> read_suite("toy").run("ora-i1-o1").condition
     Condition(languages=('ora',), pairs=None)
 
     Attributes
     ----------
     name : str
         Also the folder of its tables.
-    recipe : Recipe
     blocks : tuple of Block
         In the order in which their runs are trained.
-    keep_states : tuple of int
-        The steps, 0 among them or not, that keep what training again from there needs.
     own_tokens : int
         The longest translation, in tokens: an early checkpoint may never end one.
-    held_out : function of no argument
-        Gives the evaluation sentences, a frame with the columns sentence, language, source, target.
-    pairs : function of a run
-        Gives its training pairs, a frame with the same columns, disjoint from the evaluation sentences.
-    tokenizer : function of a folder
-        Loads the suite's tokenizer from there, or trains it and saves it there.
-    further : function of no argument, or None
-        Gives further sentences, which serve quality alone.
+    held_out : Sample
+        The sentences that everything is measured on.
+    corpus : MadeUpCorpus, FileCorpus or None
+        The training pairs.
+    recipe, vocabulary : Recipe, Vocabulary
+        `UNKNOWN` where the models exist.
+    keep_states : tuple of int
+        The steps, 0 among them or not, that keep what training again from there needs.
+    further : Sample or None
+        Further sentences, which serve quality alone.
     further_checkpoints : tuple of int
         The steps at which these are translated.
+    models : tuple of ExistingModel
+        The checkpoints that are measured instead of trained; empty where the suite is trained.
     """
 
     name: str
-    recipe: Recipe
     blocks: tuple[Block, ...]
-    keep_states: tuple[int, ...]
     own_tokens: int
-    held_out: Callable[[], pd.DataFrame]
-    pairs: Callable[[Run], pd.DataFrame]
-    tokenizer: Callable[[Path], MarianTokenizer]
-    further: Callable[[], pd.DataFrame] | None = None
+    held_out: Sample
+    corpus: MadeUpCorpus | FileCorpus | None
+    recipe: Recipe = UNKNOWN
+    vocabulary: Vocabulary = UNKNOWN
+    keep_states: tuple[int, ...] = ()
+    further: Sample | None = None
     further_checkpoints: tuple[int, ...] = ()
+    models: tuple[ExistingModel, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse_name("suite", self.name)
+        if bool(self.models) == bool(self.recipe) or bool(self.models) == bool(self.vocabulary):
+            raise InputError(
+                f"The suite {self.name!r}: either recipe and vocabulary are given, and it is trained, or models are."
+            )
+        known = self.recipe.checkpoints if self.recipe else sorted({model.step for model in self.models})
         steps = {f"sentence_checkpoints of {block.name!r}": block.sentence_checkpoints for block in self.blocks}
         steps |= {"keep_states": tuple(set(self.keep_states) - {0}), "further_checkpoints": self.further_checkpoints}
         for name, given in steps.items():
-            strangers = sorted(set(given) - set(self.recipe.checkpoints))
+            strangers = sorted(set(given) - set(known))
             if strangers:
-                raise InputError(
-                    f"{name}={given}: {strangers} are no checkpoints of the recipe, which has "
-                    f"{self.recipe.checkpoints}."
-                )
-        if not 0 < self.own_tokens < self.recipe.positions:
-            raise InputError(
-                f"own_tokens={self.own_tokens}: between 1 and {self.recipe.positions - 1} are possible with the "
-                f"recipe's positions={self.recipe.positions}."
-            )
+                whose = "the recipe, which has" if self.recipe else "the models, which have"
+                raise InputError(f"{name}={given}: {strangers} are no checkpoints of {whose} {known}.")
+        if self.own_tokens < 1 or (self.recipe and self.own_tokens >= self.recipe.positions):
+            most = f"between 1 and {self.recipe.positions - 1}" if self.recipe else "1 or more"
+            why = f" with the recipe's positions={self.recipe.positions}" if self.recipe else ""
+            raise InputError(f"own_tokens={self.own_tokens}: {most} are possible{why}.")
         for what, names in (("run", [run.name for run in self.runs]), ("block", [b.name for b in self.blocks])):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -225,6 +337,27 @@ class Suite:
     def block_of(self, run: Run) -> Block:
         """The block that a run of this suite stands in."""
         return next(block for block in self.blocks if run in block.runs)
+
+    def checkpoints_of(self, run: Run) -> tuple[int, ...]:
+        """The steps at which a run is measured, ascending: the recipe's, or those that its existing models have."""
+        if self.recipe:
+            return self.recipe.checkpoints
+        return tuple(sorted(model.step for model in self.models if model.run == run.name))
+
+    def source_of(self, run: Run, step: int, work: Path) -> tuple[str | Path, str | None]:
+        """What `addends.load` loads for a run's checkpoint, and its revision on the Hub (None: there is none).
+
+        Raises
+        ------
+        InputError
+            If the run has no such checkpoint.
+        """
+        allowed = ((0,) if self.recipe else ()) + self.checkpoints_of(run)
+        check_choice("step", step, allowed, f"The run {run.name!r} of the suite {self.name!r}")
+        for model in self.models:
+            if (model.run, model.step) == (run.name, step):
+                return model.model, model.revision
+        return work / self.name / run.name / f"checkpoint-{step}", None
 
 
 def diagonal(condition: Condition, seeds: Iterable[int]) -> tuple[Run, ...]:

@@ -109,6 +109,8 @@ def train(
     pairs: Pairs,
     cpu: bool = False,
     keep_states: Sequence[int] = (),
+    quiet: bool = False,
+    until: int | None = None,
 ) -> dict[int, Path]:
     """Train one run on one core, or finish it, and return its checkpoints: {step: folder that `from_pretrained` loads}.
 
@@ -124,6 +126,10 @@ def train(
     keep_states : sequence of int
         Steps whose checkpoints keep the states of optimizer, scheduler and generators, so that the stretch that follows
         can be trained again. Elsewhere they go once the next checkpoint is whole.
+    quiet : bool
+        Show no progress bar.
+    until : int or None
+        The checkpoint to stop at, on the course to the recipe's end; None stands for that end.
 
     Raises
     ------
@@ -144,7 +150,8 @@ def train(
     batches = OrderedBatches(lengths, recipe.batch_pairs, recipe.steps, seeds.order)
     folder.mkdir(parents=True, exist_ok=True)
     _remove(checkpoint for checkpoint in checkpoints(folder) if not is_complete(checkpoint))
-    wanted = {step: folder / f"checkpoint-{step}" for step in (0, *recipe.checkpoints)}
+    steps = [step for step in recipe.checkpoints if until is None or step <= until]
+    wanted = {step: folder / f"checkpoint-{step}" for step in (0, *steps)}
     if all(path.exists() for path in wanted.values()):
         return wanted
     _remove_not_resumable(folder)
@@ -161,8 +168,9 @@ def train(
         )
         trainer.batches, trainer.record = batches, record
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_Progress)
-        trainer.add_callback(_SaveAt(trainer, recipe.checkpoints, keep_states))
+        if not quiet:
+            trainer.add_callback(_Progress)
+        trainer.add_callback(_SaveAt(trainer, steps, keep_states))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     missing = [step for step, path in wanted.items() if not path.exists()]
     if missing:
@@ -225,7 +233,7 @@ class _Progress(ProgressCallback):
 
 
 class _SaveAt(TrainerCallback):
-    """Saves before the first update and at the steps named, records what it saved, and keeps some states."""
+    """Saves before the first update and at the steps named, the last of which ends training; records what it saved."""
 
     def __init__(self, trainer: _Trainer, steps: Sequence[int], keep_states: Sequence[int]):
         self.trainer, self.steps, self.keep_states = trainer, set(steps), set(keep_states)
@@ -237,6 +245,8 @@ class _SaveAt(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         control.should_save = state.global_step in self.steps
+        if state.global_step == max(self.steps):
+            control.should_training_stop = True
         return control
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:

@@ -1,9 +1,9 @@
-"""What is on disk of a run: its checkpoints, the two records that guard them, and whether its tables are finished.
+"""What is on disk of a run: its checkpoints, the record that guards them, and whether its tables are finished.
 
 ``run.json`` guards the checkpoints: recipe, seeds, condition, threads, and digests of the training pairs and of the
-vocabulary. ``measured/record.json`` guards the measurements alone: the sentences, and how long a translation may be.
-They are apart so that measuring more, or measuring other sentences, never puts trained weights in question. An entry
-that a record lacks is unknown, and what is unknown is not taken to be equal.
+vocabulary. Measurements have records of their own (`addends.runs.shards`), so that measuring more, or measuring other
+sentences, never puts trained weights in question. An entry that a record lacks is unknown, and what is unknown is not
+taken to be equal.
 """
 
 from __future__ import annotations
@@ -54,14 +54,24 @@ def complete_steps(folder: Path) -> list[int]:
     return sorted(lineage.step_of(path) for path in checkpoints(folder) if is_complete(path))
 
 
-def last_checkpoint(suite: Suite, name: str, work: Path) -> Path:
-    """Where the work folder has, or will have, the run's last checkpoint."""
-    return work / suite.name / suite.run(name).name / f"checkpoint-{suite.recipe.steps}"
+def of_run(suite: Suite, name: str, work: Path) -> Path:
+    """The work folder of a run: its checkpoints, its record, and its shards."""
+    return work / suite.name / suite.run(name).name
+
+
+def of_vocabulary(suite: Suite, work: Path) -> Path:
+    """Where the suite's tokenizer is."""
+    return work / suite.name / "vocabulary"
+
+
+def checkpoint(suite: Suite, name: str, step: int, work: Path) -> Path:
+    """Where the work folder has, or will have, a checkpoint of a run."""
+    return of_run(suite, name, work) / f"checkpoint-{step}"
 
 
 def is_trained(suite: Suite, name: str, work: Path) -> bool:
-    """Whether the work folder holds the run's last checkpoint, whole."""
-    return is_complete(last_checkpoint(suite, name, work))
+    """Whether the work folder holds the run's last checkpoint, whole. Models that exist are trained elsewhere."""
+    return not suite.models and is_complete(checkpoint(suite, name, suite.recipe.steps, work))
 
 
 def training_record(suite: Suite, run: Run, pairs: pd.DataFrame, tokenizer: MarianTokenizer) -> dict:
@@ -134,24 +144,9 @@ def guard_training(folder: Path, record: dict, complete: Sequence[int]) -> None:
     _write(file, record)
 
 
-def guard_measuring(folder: Path, record: dict) -> None:
-    """Write down what a run is measured with; refuse measurements made with something else.
-
-    Raises
-    ------
-    DataError
-        If measurements in ``folder/measured`` were made with other held-out sentences or another length limit.
-    """
-    place = folder / "measured"
-    record = json.loads(json.dumps(record))
-    if place.is_dir() and any(place.rglob("*.parquet")):
-        _refuse_other(
-            f"{place} holds measurements made",
-            _read(place / "record.json"),
-            record,
-            "Move that folder away, or delete it, to measure anew: the checkpoints beside it stay.",
-        )
-    _write(place / "record.json", record)
+def pairs_trained_on(folder: Path) -> int:
+    """How many pairs a run was trained on, as its record says."""
+    return int(_read(folder / "run.json")["pairs"])
 
 
 def is_begun(suite: Suite, name: str, data: Path) -> bool:
@@ -173,6 +168,11 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         If the suite has no such run.
     """
     run, block = suite.run(name), suite.block_of(suite.run(name))
+    checkpoints = suite.checkpoints_of(run)
+    by_sentence, own, translated = (
+        tuple(step for step in steps if step in checkpoints)
+        for steps in (block.sentence_checkpoints, block.own_checkpoints, suite.further_checkpoints)
+    )
     try:
         (row, *others) = _read_table(suite, "runs", name, data).to_dict("records") or [None]
         if row is None or others:
@@ -181,7 +181,7 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
         wanted = [
             *PER_RUN,
             *(OF_TRAINING if proven else ()),
-            *(["further"] if proven and suite.further_checkpoints else ()),
+            *(["further"] if (proven or suite.models) and translated else ()),
         ]
         frames = {table: _read_table(suite, table, name, data) for table in wanted}
         names = ["sentences", *(["further_sentences"] if "further" in wanted else [])]
@@ -199,21 +199,21 @@ def what_is_missing(suite: Suite, name: str, data: Path) -> str | None:
     frames["quality"] = frames["quality"][frames["quality"]["set"] == "held_out"]
     measured = frames.pop("measurements")
     checks = [
-        ("quality", frames["quality"], suite.recipe.checkpoints, None),
-        ("translations", frames["translations"], block.sentence_checkpoints, ids["sentences"]),
+        ("quality", frames["quality"], checkpoints, None),
+        ("translations", frames["translations"], by_sentence, ids["sentences"]),
         *(
             ("measurements", measured[measured["target"] == target], steps, ids["sentences"])
-            for target, steps in (("own", block.own_checkpoints), ("reference", block.sentence_checkpoints))
+            for target, steps in (("own", own), ("reference", by_sentence))
         ),
         *(
-            ("trajectories", frames["trajectories"].query("target == @target"), suite.recipe.checkpoints, None)
+            ("trajectories", frames["trajectories"].query("target == @target"), checkpoints, None)
             for target in tables.TARGETS
         ),
     ]
     if proven:
-        checks.append(("manifest", frames["manifest"], (0, *suite.recipe.checkpoints), None))
+        checks.append(("manifest", frames["manifest"], (0, *checkpoints), None))
     if "further" in frames:
-        checks.append(("further", frames["further"], suite.further_checkpoints, ids["further_sentences"]))
+        checks.append(("further", frames["further"], translated, ids["further_sentences"]))
     for table, frame, steps, expected in checks:
         complaint = _holes(frame, steps, expected)
         if complaint:
@@ -229,21 +229,27 @@ def description(suite: Suite, run: Run) -> dict:
     """What a suite says of a run, as it stands in the table ``runs``.
 
     The number of parameters and the lineage are not the suite's to say, nor is the number of pairs where a condition
-    takes all there are.
+    takes all there are. Of an existing model, seeds and size are not the suite's to say either.
     """
     return {
         "run": run.name,
         "suite": suite.name,
         "block": suite.block_of(run).name,
         "condition": run.condition.name,
+        "languages": "+".join(run.condition.languages),
+        "steps": suite.checkpoints_of(run)[-1],
+        **(_of_training(suite, run) if suite.recipe else {}),
+        **({} if run.condition.pairs is None else {"pairs": run.condition.pairs}),
+    }
+
+
+def _of_training(suite: Suite, run: Run) -> dict:
+    return {
         "init_seed": run.seeds.init,
         "order_seed": run.seeds.order,
         "dropout_seed": run.seeds.dropout,
-        "languages": "+".join(run.condition.languages),
         "layers": suite.recipe.layers,
         "dim": suite.recipe.dim,
-        "steps": suite.recipe.steps,
-        **({} if run.condition.pairs is None else {"pairs": run.condition.pairs}),
     }
 
 
