@@ -8,17 +8,21 @@ may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`
 
 from __future__ import annotations
 
+from addends.statistics.claims import cell, read_claims, verdict
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.slopes import slopes_by_level, split_predictor
 
 __all__ = [
+    "cell",
     "correlate_checkpoints",
     "explained_by_covariate",
     "leave_one_out",
+    "read_claims",
     "reliability_between_runs",
     "slopes_by_level",
     "split_predictor",
+    "verdict",
     "with_quality_of_others",
 ]
