@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import crossed.coverage
-from addends import replication, tables
+from addends import replication, statistics, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
 from addends.runs import SUITES, Suite, lineage, workfolder
@@ -102,11 +102,16 @@ def coverage(
     draws: Annotated[int, typer.Option(min=100, help="Draws for each interval.")] = 2_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     output: Annotated[Path, typer.Option(help="The table goes here.")] = Path("data/statistics/coverage.parquet"),
+    designs: Annotated[Path, typer.Option(help="That of designs goes here.")] = Path("data/statistics/designs.parquet"),
 ) -> None:
-    """Simulate the coverage of intervals of the run's variance.
+    """Simulate the coverage of intervals: of the run's variance, and of what designs would give.
 
-    How often each kind of interval holds the truth is printed, and written with all else to the table.
+    How often each kind of interval holds the truth is printed, and written with all else to the tables.
     """
+    of_designs = statistics.design_coverage(simulations=simulations, draws=draws, seed=seed)
+    shown = of_designs.pivot_table(index=["asked", "quantity"], columns=["pilot_runs", "run"], values="coverage")
+    print(shown.round(3).to_string())
+    print(f"Written: {tables.write_parquet(of_designs.assign(draws=draws), designs)}")
     table = crossed.coverage.coverage(simulations=simulations, draws=draws, seed=seed)
     shown = table.pivot_table(index=["quantity", "true_share", "runs"], columns="method", values="coverage")
     print(shown.round(3).to_string())

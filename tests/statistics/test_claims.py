@@ -103,7 +103,7 @@ def test_claims_cannot_be_changed(claims):
         ("layer: 3, term: S", "layer: 3.0, term: S", r"A\.primary\.layer: .*integer.*'3.0'"),
         ("term: S", "term: X", r"A\.primary\.term: .*'I', 'S'.*'X'"),
         ("method: sublayer", "method: null", r"A\.primary: .*do not belong together"),
-        ("level: 0.95\n", "level: 95\n", r"line 13, level: .*less than 1"),
+        ("level: 0.95\n", "level: 95\n", r"line 10, level: .*less than 1"),
         ("  weakened: ", "  weaker: ", r"rule\.weaker"),
         ("  - runs: 3\n", "  - runs: no\n", r"line \d+, known\.0\.runs: .*integer"),
         ("  B:\n", "  A:\n", r"line \d+, claims\.A: the key is there a second time"),
