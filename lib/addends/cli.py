@@ -101,21 +101,22 @@ def coverage(
     simulations: Annotated[int, typer.Option(min=1, help="Tables for each combination.")] = 4_000,
     draws: Annotated[int, typer.Option(min=100, help="Draws for each interval.")] = 2_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
-    output: Annotated[Path, typer.Option(help="The table goes here.")] = Path("data/statistics/coverage.parquet"),
-    designs: Annotated[Path, typer.Option(help="That of designs goes here.")] = Path("data/statistics/designs.parquet"),
+    output: Annotated[
+        Path, typer.Option(help="The table goes here, and that of designs beside it (designs.parquet).")
+    ] = Path("data/statistics/coverage.parquet"),
 ) -> None:
     """Simulate the coverage of intervals: of the run's variance, and of what designs would give.
 
     How often each kind of interval holds the truth is printed, and written with all else to the tables.
     """
-    of_designs = statistics.design_coverage(simulations=simulations, draws=draws, seed=seed)
-    shown = of_designs.pivot_table(index=["asked", "quantity"], columns=["pilot_runs", "run"], values="coverage")
-    print(shown.round(3).to_string())
-    print(f"Written: {tables.write_parquet(of_designs.assign(draws=draws), designs)}")
     table = crossed.coverage.coverage(simulations=simulations, draws=draws, seed=seed)
-    shown = table.pivot_table(index=["quantity", "true_share", "runs"], columns="method", values="coverage")
-    print(shown.round(3).to_string())
-    print(f"Written: {tables.write_parquet(table.assign(seed=seed, draws=draws), output)}")
+    designs = statistics.design_coverage(simulations=simulations, draws=draws, seed=seed)
+    for found, index, columns, file in (
+        (table, ["quantity", "true_share", "runs"], "method", output),
+        (designs, ["asked", "quantity", "run"], "pilot_runs", output.with_name("designs.parquet")),
+    ):
+        print(found.pivot_table(index=index, columns=columns, values="coverage").round(3).to_string())
+        print(f"Written: {tables.write_parquet(found.assign(seed=seed, draws=draws), file)}")
 
 
 @app.command()
