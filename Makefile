@@ -112,6 +112,7 @@ bench: $(INSTALLED)  ## Measure speed and memory anew, for the book's page on pe
 	"$(BIN)/python" tests/benchmarks/bench_decomposition.py --output data/performance
 	"$(BIN)/python" tests/benchmarks/bench_measure.py --output data/performance
 	"$(BIN)/python" tests/benchmarks/bench_mixed.py --output data/performance/mixed.parquet
+	"$(BIN)/python" tests/benchmarks/bench_tables.py --output data/performance/tables.parquet
 
 # Runs. One whose tables are in data/ is left alone, one that was cut off goes on; checkpoints are in runs/.
 WORKERS ?= 2
@@ -123,7 +124,7 @@ toy: $(INSTALLED)  ## Train and measure the runs on made-up languages (no data n
 european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDENDS_DATA; a day on two cores)
 	"$(BIN)/addends" train european --workers $(WORKERS) --ship fra-i1-o1 $(TRAIN_ARGS)
 
-coverage: $(INSTALLED)  ## Simulate anew how often intervals hold the truth, for the book's page on intervals
+coverage: $(INSTALLED)  ## Simulate anew how often intervals hold the truth, for the book's pages on intervals and on the number of runs
 	"$(BIN)/addends" coverage
 
 replicate: $(INSTALLED)  ## Derive the published results anew (downloads them, or reads ADDENDS_DATA; ten minutes)

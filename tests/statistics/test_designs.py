@@ -72,7 +72,7 @@ def test_the_runs_needed_are_those_whose_standard_error_is_the_target(quantity):
         for case in variances:
             target = standard_errors(case[None], runs, sentences, 0.3)[quantity][0]
             found = enough_runs(case[None], quantity, target, sentences, 0.3)[0]
-            assert found == pytest.approx(runs, rel=2e-3)  # of the SD: looked up between designs
+            assert found == pytest.approx(runs, rel=5e-3)  # of the SD: summed and looked up
 
 
 def test_the_sd_of_many_runs_without_error_is_known_as_the_chi_distribution_says():
@@ -114,7 +114,7 @@ def test_the_table_is_that_of_the_estimated_variances_group_by_group():
 
 @pytest.fixture(scope="module")
 def covered():
-    return design_coverage(simulations=400, draws=400, seed=5, progress=False)
+    return design_coverage(simulations=200, draws=400, seed=5, progress=False)
 
 
 def within(coverage, simulations, low=0.85, high=0.95):
@@ -125,7 +125,9 @@ def within(coverage, simulations, low=0.85, high=0.95):
 
 def test_intervals_hold_the_truth_in_85_to_95_of_100_simulated_suites(covered):
     assert len(covered) == 9 * 2 * len(QUANTITIES)
-    assert within(covered["coverage"], 400).all()
+    assert within(covered["coverage"], 200).all()
+    pooled = covered.groupby(["asked", "quantity"])["coverage"].mean()  # over nine cases drawn apart
+    assert within(pooled, 9 * 200).all()
     np.testing.assert_allclose(covered["coverage"] + covered["below"] + covered["above"], 1)
 
 

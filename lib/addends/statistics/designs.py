@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import stats
 from tqdm.auto import tqdm
 
-from addends.checks import check_count, check_level, listed, names_of, require_columns
+from addends.checks import check_count, check_level, names_of, require_columns
 from addends.errors import InputError
 from crossed.pivots import pivotal_quantities
 
@@ -132,7 +132,7 @@ def runs_needed(
     where = "runs_needed"
     for name, target in targets.items():
         if name not in QUANTITIES or not 0 < target < np.inf:
-            raise InputError(f"{where}: targets={targets}: numbers above 0 are wanted, of {listed(QUANTITIES)}.")
+            raise InputError(f"{where}: targets={targets}: numbers above 0 are wanted, of {QUANTITIES}.")
     for one in sentences:
         check_count("sentences", one, where, least=2)
     _check(shared, level, where)
@@ -186,7 +186,7 @@ def enough_runs(variances: np.ndarray, quantity: str, target: float, sentences: 
 def _errors_of_sd(runs: float, sentences: int) -> np.ndarray:
     """The standard error (ratio,) of sqrt(max(0, ratio U / df_a - V / df_c)), with U and V chi-squared.
 
-    The means over U and V are sums over equally spaced normal quantiles, which are as good as exact.
+    The means over U and V are sums over equally spaced normal quantiles, right to about .2 per cent.
     """
     grids, weights = [], []
     for df, nodes in ((runs - 1, 81), ((runs - 1) * (sentences - 1), 17)):
