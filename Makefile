@@ -123,7 +123,7 @@ european: $(INSTALLED)  ## Train and measure the runs on real text (needs ADDEND
 	"$(BIN)/addends" train european --workers $(WORKERS) --ship fra-i1-o1 $(TRAIN_ARGS)
 	"$(BIN)/addends" measure european --workers $(WORKERS) $(TRAIN_ARGS)
 
-coverage: $(INSTALLED)  ## Simulate anew how often intervals hold the truth, for the book's page on intervals
+coverage: $(INSTALLED)  ## Simulate anew how often intervals hold the truth, for the book's pages on intervals and on the number of runs
 	"$(BIN)/addends" coverage
 
 replicate: $(INSTALLED)  ## Derive the published results anew (downloads them, or reads ADDENDS_DATA; ten minutes)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import crossed.coverage
-from addends import replication
+from addends import replication, statistics
 from addends.cli import main
 from addends.runs import corpora, downloads, faults, job, read_suite, sentences, workfolder
 
@@ -292,22 +292,32 @@ def test_benchmarks_are_called_where_they_are(tmp_path, capsys, monkeypatch):
 
 
 def test_the_coverage_is_simulated_shown_and_written(tmp_path, capsys, monkeypatch):
-    whole, given = crossed.coverage.coverage, {}
+    whole, of_suites, given = crossed.coverage.coverage, statistics.design_coverage, {}
 
     def quick(**arguments):
         given.update(arguments)
         return whole(runs=(3,), shares=(0.1,), **arguments)
 
+    def few(**arguments):
+        assert arguments == given
+        return of_suites(pilots=[(3, 20)], shares=[(0.1, 0.5)], **arguments)
+
     monkeypatch.setattr(crossed.coverage, "coverage", quick)
+    monkeypatch.setattr(statistics, "design_coverage", few)
     output = tmp_path / "new" / "table.parquet"
     assert call("coverage", "--simulations", "5", "--draws", "100", "--seed", "7", "--output", f"{output}") == 0
     assert given == {"simulations": 5, "draws": 100, "seed": 7}
     written = pd.read_parquet(output)
     assert len(written) == 2 * len(crossed.coverage.METHODS)
     assert (written[["simulations", "draws", "seed"]] == [5, 100, 7]).all(axis=None)
+    designs = output.with_name("designs.parquet")
+    of_designs = pd.read_parquet(designs)
+    assert sorted(of_designs["asked"].unique()) == ["runs needed", "standard error"]
+    assert (of_designs[["simulations", "draws", "seed"]] == [5, 100, 7]).all(axis=None)
     said = capsys.readouterr().out
     assert "generalised" in said
-    assert said.endswith(f"Written: {output}\n")
+    assert f"Written: {output}\n" in said
+    assert said.endswith(f"Written: {designs}\n")
 
 
 def test_the_derived_tables_are_computed_written_and_listed(tmp_path, capsys, monkeypatch):

@@ -314,3 +314,119 @@ def test_chosen_runs_alone_are_read(tmp_path, quality, single):
 def test_a_table_without_runs_is_read_whole(tmp_path):
     tables.write(frame_of("sentences"), tmp_path / "sentences.parquet", "sentences")
     assert len(tables.read_suite(tmp_path, "sentences", ["a"])) == 2
+
+
+# A part of a table
+
+
+def suite_of(folder):
+    """Two runs of measurements, 2 targets x 2 layers x 3 terms x 2 checkpoints each, a file a run."""
+    places = pd.MultiIndex.from_product(
+        [("own", "reference"), (0, 1), ("S", "T", "C"), (10, 20)], names=["target", "layer", "term", "checkpoint"]
+    )
+    frame = places.to_frame(index=False).assign(sentence="x", by="sublayer", tokens=3)
+    for number, name in enumerate(tables.INDICATORS):
+        frame[name] = np.linspace(-1, 1, len(frame)) + number
+    for run in ("a", "b"):
+        tables.write(frame.assign(run=run), folder / "measurements" / f"{run}.parquet", "measurements")
+    return tables.read_suite(folder, "measurements")
+
+
+FILTERS = [
+    ([], lambda f: f["layer"] >= 0),
+    ([("layer", "==", 1)], lambda f: f["layer"] == 1),
+    ([("layer", "!=", 1), ("target", "==", "own")], lambda f: (f["layer"] != 1) & (f["target"] == "own")),
+    (
+        [("term", "in", ["S", "C"]), ("checkpoint", ">=", 15)],
+        lambda f: f["term"].isin(["S", "C"]) & (f["checkpoint"] > 15),
+    ),
+    ([("term", "not in", ("S",)), ("checkpoint", "<", 20)], lambda f: (f["term"] != "S") & (f["checkpoint"] < 20)),
+    ([("importance", ">", 0.0), ("cosine", "<=", 1.5)], lambda f: (f["importance"] > 0) & (f["cosine"] <= 1.5)),
+    ([("layer", "==", 7)], lambda f: f["layer"] == 7),
+]
+
+
+@pytest.mark.parametrize("columns", [None, ["cosine", "run", "term"], ["layer"]])
+@pytest.mark.parametrize("single", [True, False], ids=["one file", "a file a run"])
+def test_a_part_is_what_the_whole_table_gives(tmp_path, columns, single):
+    whole = suite_of(tmp_path)
+    if single:
+        tables.write(whole, tmp_path / "measurements.parquet", "measurements")
+    for number, (filters, kept) in enumerate(FILTERS):
+        runs = [None, ["b", "a"], ["b"]][number % 3]
+        rows = whole if runs is None else pd.concat([whole[whole["run"] == run] for run in runs])
+        expected = rows[kept(rows)]
+        if columns is not None:
+            expected = expected[[name for name in whole if name in columns]]
+        found = tables.read_suite(tmp_path, "measurements", runs, columns, filters)
+        pd.testing.assert_frame_equal(found, expected.reset_index(drop=True))
+
+
+def test_what_is_left_out_is_not_read(tmp_path, monkeypatch):
+    suite_of(tmp_path)
+    asked = []
+    real = pd.read_parquet
+
+    def watched(file, **options):
+        found = real(file, **options)
+        asked.append((options["columns"], len(found)))
+        return found
+
+    monkeypatch.setattr(pd, "read_parquet", watched)
+    tables.read_suite(tmp_path, "measurements", ["a"], ["run", "cosine"], [("layer", "==", 1), ("term", "==", "S")])
+    assert asked == [(["run", "cosine"], 4)]
+
+
+def test_a_part_is_checked_as_the_whole_is(tmp_path):
+    whole = suite_of(tmp_path)
+    file = tmp_path / "measurements" / "a.parquet"
+    part = {"columns": [*tables.key("measurements"), "cosine"], "filters": [("layer", "==", 1)]}
+
+    def altered(**change):
+        whole[whole["run"] == "a"].assign(**change).to_parquet(file)
+        return lambda: tables.read_suite(tmp_path, "measurements", **part)
+
+    altered()()
+    for change, message in (
+        ({"cosine": np.inf}, r"a\.parquet.*'cosine'.*infinite"),
+        ({"by": "nothing"}, r"a\.parquet.*'by'.*nothing"),
+        ({"checkpoint": 10}, r"a\.parquet.*repeat the key"),
+        ({"run": "b"}, r"more than one of its files, a\.parquet, b\.parquet"),
+        ({"more": 1}, r"a\.parquet.*'more' is unknown"),
+        ({"layer": "1"}, r"do not fit the columns of .*a\.parquet"),
+    ):
+        with pytest.raises((DataError, InputError), match=f"(?s){message}"):
+            altered(**change)()
+    whole.drop(columns="distance").to_parquet(file)  # not asked for, but the table's
+    with pytest.raises(DataError, match=r"(?s)a\.parquet.*no column 'distance'"):
+        tables.read_suite(tmp_path, "measurements", **part)
+    file.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as parquet"):
+        tables.read_suite(tmp_path, "measurements", **part)
+
+
+def test_a_column_that_need_not_be_there_passes_no_filter(tmp_path):
+    plain = frame_of("translations")
+    tables.write(plain, tmp_path / "a.parquet", "translations")
+    tables.write(plain.assign(run="b", comet=0.5), tmp_path / "b.parquet", "translations")
+    found = tables.read(tmp_path, "translations", ["run", "comet"], [("comet", ">", 0)])
+    assert found["run"].tolist() == ["b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"columns": "run"}, r"columns='run' is one string.*\['run'\]"),
+        ({"columns": ["ran"]}, r"columns.*'ran'.*'run'"),
+        ({"columns": []}, "names none"),
+        ({"filters": [("ran", "==", 1)]}, r"column of a filter.*'ran'.*'run'"),
+        ({"filters": [("layer", "=", 1)]}, r"comparison of a filter.*'='.*'not in'"),
+        ({"filters": ["layer == 1"]}, "triples"),
+        ({"filters": [("layer", "==", "one")]}, "do not fit the columns"),
+        ({"filters": [("layer", "in", 1)]}, "do not fit the columns"),
+    ],
+)
+def test_a_part_that_cannot_be_meant_is_refused(tmp_path, given, message):
+    suite_of(tmp_path)
+    with pytest.raises(InputError, match=message):
+        tables.read_suite(tmp_path, "measurements", **given)

@@ -20,7 +20,7 @@ import pandas as pd
 import typer
 
 import crossed.coverage
-from addends import replication, tables
+from addends import replication, statistics, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
 from addends.runs import SUITES, Suite, downloads, faults, progress, read_suite, sentences, workfolder
@@ -197,16 +197,22 @@ def coverage(
     simulations: Annotated[int, typer.Option(min=1, help="Tables for each combination.")] = 4_000,
     draws: Annotated[int, typer.Option(min=100, help="Draws for each interval.")] = 2_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
-    output: Annotated[Path, typer.Option(help="The table goes here.")] = Path("data/statistics/coverage.parquet"),
+    output: Annotated[
+        Path, typer.Option(help="The table goes here, and that of designs beside it (designs.parquet).")
+    ] = Path("data/statistics/coverage.parquet"),
 ) -> None:
-    """Simulate the coverage of intervals of the run's variance.
+    """Simulate the coverage of intervals: of the run's variance, and of what designs would give.
 
-    How often each kind of interval holds the truth is printed, and written with all else to the table.
+    How often each kind of interval holds the truth is printed, and written with all else to the tables.
     """
     table = crossed.coverage.coverage(simulations=simulations, draws=draws, seed=seed)
-    shown = table.pivot_table(index=["quantity", "true_share", "runs"], columns="method", values="coverage")
-    print(shown.round(3).to_string())
-    print(f"Written: {tables.write_parquet(table.assign(seed=seed, draws=draws), output)}")
+    designs = statistics.design_coverage(simulations=simulations, draws=draws, seed=seed)
+    for found, index, columns, file in (
+        (table, ["quantity", "true_share", "runs"], "method", output),
+        (designs, ["asked", "quantity", "run"], "pilot_runs", output.with_name("designs.parquet")),
+    ):
+        print(found.pivot_table(index=index, columns=columns, values="coverage").round(3).to_string())
+        print(f"Written: {tables.write_parquet(found.assign(seed=seed, draws=draws), file)}")
 
 
 @app.command()

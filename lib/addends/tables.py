@@ -29,10 +29,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow.parquet as pq
 
 from addends.checks import check_choice, repeated
 from addends.errors import DataError, InputError
@@ -43,6 +45,7 @@ METHODS = ("sublayer", "token")
 METRICS = ("bleu", "chrf", "comet")
 SETS = ("held_out", "further")
 LINEAGES = ("chain", "hashes", "none")
+COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 
 _finite = pa.Check(lambda values: np.isfinite(values.astype("float64")), name="finite", error="is infinite")
 
@@ -198,7 +201,9 @@ def key(table: str) -> list[str]:
     return list(_schema_of(table).unique)
 
 
-def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.DataFrame:
+def validate(
+    frame: pd.DataFrame, table: str, origin: str = "the frame", columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Check ``frame`` against the schema of ``table``; return it with the schema's types and column order.
 
     Parameters
@@ -209,6 +214,9 @@ def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.D
         One of ``SCHEMAS``.
     origin : str
         Where the rows come from, for the error's sake: a file's name.
+    columns : sequence of str, or None
+        The columns that ``frame`` is to have, where it holds a part of the table. Rows are compared for equal keys only
+        where the whole key is among them.
 
     Raises
     ------
@@ -216,11 +224,15 @@ def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.D
         If a column is missing or unknown, a key occurs twice, or a value is outside what the column allows.
     """
     schema = _schema_of(table)
+    if columns is not None:
+        unique = schema.unique if set(schema.unique) <= set(columns) else []
+        chosen = {name: column for name, column in schema.columns.items() if name in columns}
+        schema = pa.DataFrameSchema(chosen, unique=unique or None, strict=True, ordered=False)
     frame = frame.reset_index(drop=True)  # row labels mean nothing here, and repeated ones would mislead the checks
     absent = [name for name, column in schema.columns.items() if column.required and name not in frame]
     wrong = [f"there is no column {name!r}" for name in absent]
     wrong += [f"the column {name!r} is unknown" for name in frame.columns if name not in schema.columns]
-    wrong = wrong or _fractions(frame, schema) or _repeated(frame, schema.unique)
+    wrong = wrong or _fractions(frame, schema) or _repeated(frame, schema.unique or [])
     if not wrong:
         try:
             checked = schema.validate(frame, lazy=True)
@@ -233,7 +245,7 @@ def validate(frame: pd.DataFrame, table: str, origin: str = "the frame") -> pd.D
         raise DataError(
             f"{origin} does not hold a valid {table!r} table:\n"
             + "\n".join(f"  {line}" for line in wrong)
-            + f"\nIts columns are {list(schema.columns)}; its key, unique, is {schema.unique}."
+            + f"\nIts columns are {list(schema.columns)}; its key, unique, is {key(table)}."
         )
     return checked[[name for name in schema.columns if name in checked.columns]]
 
@@ -279,24 +291,41 @@ def flush(path: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
+def read(
+    path: str | os.PathLike,
+    table: str,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, Any]] = (),
+) -> pd.DataFrame:
     """Read one table, from a parquet file or from a folder of parquet files (one a run), and check it.
+
+    Parameters
+    ----------
+    path : path
+    table : str
+        One of ``SCHEMAS``.
+    columns, filters
+        As for `read_suite`.
 
     Raises
     ------
     DataError
         If there is nothing at ``path``, a file is truncated or no parquet, rows break the schema, or two files hold
         the same key; the message names the file or files.
+    InputError
+        If ``columns`` or ``filters`` name what is no column of the table, or a comparison is none of the allowed.
     """
-    _schema_of(table)
+    wanted = _wanted(table, columns, filters)
     path = Path(path)
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].exists():
         raise DataError(f"No {table!r} table at {path}: a parquet file, or a folder of them, is wanted there.")
-    frames = [validate(read_parquet(file), table, origin=str(file)) for file in files]
+    frames = [_read_part(file, table, wanted, filters) for file in files]
     if len(frames) == 1:
         return frames[0]
     joined = pd.concat(frames, ignore_index=True)
+    if not set(key(table)) <= set(joined.columns):
+        return validate(joined, table, str(path), list(joined.columns))
     cases = repeated(joined, key(table))
     if cases:
         shared = joined.duplicated(key(table), keep=False)
@@ -306,46 +335,70 @@ def read(path: str | os.PathLike, table: str) -> pd.DataFrame:
             f"{path}: rows with the same key stand in more than one of its files, {', '.join(holders)} "
             f"({cases[0]}). A key is unique: delete the file that is not wanted."
         )
-    return validate(joined, table, origin=str(path))
+    return validate(joined, table, str(path), None if wanted is None else list(joined.columns))
 
 
-def read_suite(folder: str | os.PathLike, table: str, runs: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read ``table`` of the suite whose tables lie under ``folder`` (``data/european``, say).
+def read_suite(
+    folder: str | os.PathLike,
+    table: str,
+    runs: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, Any]] = (),
+) -> pd.DataFrame:
+    """Read ``table`` of the suite whose tables lie under ``folder`` (``data/european``, say), or a part of it.
 
-    Looks for ``folder/<table>.parquet``, then for the folder ``folder/<table>/``.
+    ::
+
+        read_suite("data/european", "measurements", columns=["run", "sentence", "importance"],
+                   filters=[("by", "==", "sublayer"), ("layer", "in", [2, 3]), ("checkpoint", ">=", 2850)])
+
+    Looks for ``folder/<table>.parquet``, then for the folder ``folder/<table>/``. What is left out by ``columns`` or
+    ``filters`` takes no memory: the columns are not read, and the rows are dropped while the file is.
 
     Parameters
     ----------
+    folder : path
+    table : str
+        One of ``SCHEMAS``.
     runs : sequence of str, or None
         The runs whose rows are wanted, in any order. None stands for all; a table without runs is read whole.
+    columns : sequence of str, or None
+        The columns that are wanted; they come in the schema's order. None stands for all. Where the columns of the key
+        are not all among them, equal keys are not looked for.
+    filters : sequence of (column, comparison, value)
+        Rows must pass all of them. The comparison is one of ==, !=, <, <=, >, >=, in, not in; the column need not be
+        among ``columns``.
 
     Raises
     ------
     DataError
         As `read` does, or if one of ``runs`` is not there.
     InputError
-        If ``runs`` is one string.
+        If ``runs`` or ``columns`` is one string, or as `read` does.
     """
-    if isinstance(runs, str):
-        raise InputError(f"runs={runs!r} is one string. Give a list of names, [{runs!r}] for a single one.")
+    for name, given in (("runs", runs), ("columns", columns)):
+        if isinstance(given, str):
+            raise InputError(f"{name}={given!r} is one string. Give a list of names, [{given!r}] for a single one.")
+    wanted = _wanted(table, columns, filters)
     single, place = Path(folder) / f"{table}.parquet", Path(folder) / table
     if runs is None or "run" not in key(table):
-        return read(single if single.exists() else place, table)
+        return read(single if single.exists() else place, table, columns, filters)
     if single.exists():
-        frame = read(single, table)
-        of_run = {run: rows for run, rows in frame.groupby("run") if run in set(runs)}
-        there = sorted(frame["run"].unique())
+        there = sorted(read(single, table, ["run"])["run"].unique())
+        of_run = {run: read(single, table, columns, [*filters, ("run", "==", run)]) for run in runs if run in there}
     else:
         there = sorted(file.stem for file in place.glob("*.parquet"))
-        of_run = {run: read(place / f"{run}.parquet", table) for run in runs if run in there}
+        of_run = {run: _read_part(place / f"{run}.parquet", table, wanted, filters) for run in runs if run in there}
     absent = [run for run in runs if run not in of_run]
     if absent or not of_run:
         raise DataError(f"{folder} has no table {table!r} of the runs {absent}. It has those of {there}.")
     return pd.concat([of_run[run] for run in dict.fromkeys(runs)], ignore_index=True)
 
 
-def read_parquet(file: Path) -> pd.DataFrame:
-    """Any table, from one parquet file.
+def read_parquet(
+    file: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] = ()
+) -> pd.DataFrame:
+    """Any table, from one parquet file; these columns of it, and the rows that pass ``filters``.
 
     Raises
     ------
@@ -353,12 +406,71 @@ def read_parquet(file: Path) -> pd.DataFrame:
         If the file is missing, truncated or no parquet.
     """
     try:
-        return pd.read_parquet(file)
+        return pd.read_parquet(file, columns=None if columns is None else list(columns), filters=list(filters) or None)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise DataError(
-            f"{file} cannot be read as parquet ({error}). It may be truncated: restore it from version control, or "
-            "delete it and run the command that makes it again."
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _wanted(table: str, columns: Sequence[str] | None, filters: Sequence[tuple[str, str, Any]]) -> list[str] | None:
+    """The columns wanted, in the schema's order; refuses names and comparisons that there are not."""
+    known = list(_schema_of(table).columns)
+    for where in filters:
+        if not isinstance(where, tuple) or len(where) != 3:
+            raise InputError(f"filters={list(filters)!r}: triples (column, comparison, value) are wanted.")
+        check_choice("the column of a filter", where[0], known)
+        check_choice("the comparison of a filter", where[1], COMPARISONS)
+    if columns is None:
+        return None
+    for name in columns:
+        check_choice("columns", name, known)
+    if not columns:
+        raise InputError(f"columns={columns!r} names none. The columns of {table!r} are {known}.")
+    return [name for name in known if name in columns]
+
+
+def _read_part(
+    file: Path, table: str, columns: list[str] | None, filters: Sequence[tuple[str, str, Any]]
+) -> pd.DataFrame:
+    """One file's rows, checked: whole, or the columns and rows that are wanted."""
+    if columns is None and not filters:
+        return validate(read_parquet(file), table, origin=str(file))
+    # The header says whether what is not read belongs to the table too.
+    header, schema = _header(file), _schema_of(table)
+    odd = [f"the column {name!r} is unknown" for name in header if name not in schema.columns]
+    needed = [name for name, column in schema.columns.items() if column.required]
+    odd += [f"there is no column {name!r}" for name in needed if name not in header]
+    if odd:
+        raise DataError(f"{file} does not hold a valid {table!r} table:\n" + "\n".join(f"  {line}" for line in odd))
+    present = [name for name in header if columns is None or name in columns]
+    there = [one for one in filters if one[0] in header]
+    try:
+        found = read_parquet(file, present, there)
+    except (NotImplementedError, TypeError) as error:  # arrow has no comparison of these types
+        raise InputError(f"filters={list(filters)!r} do not fit the columns of {file}: {error}.") from error
+    if len(there) < len(filters):  # a column that need not be there is missing in all rows, and passes no comparison
+        found = found.iloc[:0]
+    return validate(found, table, str(file), present)
+
+
+def _header(file: Path) -> list[str]:
+    """The names of the columns of a parquet file.
+
+    Raises
+    ------
+    DataError
+        As `read_parquet`.
+    """
+    try:
+        return pq.read_schema(file).names
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{file} cannot be read as parquet ({error}). It may be truncated: restore it from version control, or delete "
+        "it and run the command that makes it again."
+    )
 
 
 def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
@@ -375,7 +487,7 @@ def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
 
 
 def _repeated(frame: pd.DataFrame, columns: list[str]) -> list[str]:
-    cases = repeated(frame, columns)
+    cases = repeated(frame, columns) if columns else []
     return [f"{len(cases)} row(s) repeat the key of an earlier one (e.g. {cases[0]})"] if cases else []
 
 

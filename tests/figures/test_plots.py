@@ -249,3 +249,37 @@ def test_bad_input(data):
         plots.deviations(data.assign(set=[f"{number}" for number in range(10)]))
     with pytest.raises(InputError, match="has 0 sets"):
         plots.deviations(data[:0])
+
+
+# Against the number of runs.
+
+
+@pytest.fixture
+def subsets():
+    columns = {"runs": [3, 6], "median": [5.0, 5.5], "lowest": [2.0, 4.0], "highest": [9.0, 7.0]}
+    columns |= {"lower": [1.0, 3.0], "upper": [20.0, 9.0], "lower_lowest": [0.5, 2.5], "upper_highest": [40.0, 12.0]}
+    return pd.DataFrame(columns)
+
+
+def test_against_runs_draws_estimates_limits_and_their_ranges(ax, subsets):
+    theory = pd.DataFrame({"runs": [3, 4, 6], "lower": [2.0, 2.5, 3.0], "upper": [18.0, 12.0, 9.5]})
+    plots.against_runs(subsets, theory, "SD (per cent)", ax=ax)
+    assert ax.lines[0].get_ydata().tolist() == [5.0, 5.5]
+    assert [line.get_ydata().tolist() for line in ax.lines[1:]] == [[2.0, 2.5, 3.0], [18.0, 12.0, 9.5]]
+    ends = {tuple(path.vertices[:, 1]) for each in ax.collections for path in each.get_paths()}
+    assert ends == {(0.5, 40.0), (2.5, 12.0), (1.0, 20.0), (3.0, 9.0), (2.0, 9.0), (4.0, 7.0)}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("runs", "SD (per cent)")
+    assert ax.get_legend_handles_labels()[1] == ["interval", "range", "estimate", "theory"]
+
+
+def test_against_runs_may_be_without_theory(ax, subsets):
+    plots.against_runs(subsets, pd.DataFrame(columns=["runs", "lower", "upper"]), "share", ax=ax)
+    assert "theory" not in ax.get_legend_handles_labels()[1]
+
+
+def test_against_runs_refuses_two_groups_at_once(ax, subsets):
+    none = pd.DataFrame(columns=["runs", "lower", "upper"])
+    with pytest.raises(InputError, match=r"runs=3.*Choose one indicator"):
+        plots.against_runs(pd.concat([subsets, subsets]), none, "share", ax=ax)
+    with pytest.raises(InputError, match="no column 'upper_highest'"):
+        plots.against_runs(subsets.drop(columns="upper_highest"), none, "share", ax=ax)

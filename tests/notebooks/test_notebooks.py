@@ -143,6 +143,34 @@ def test_prediction_of_quality_of_other_runs(parameters):
             assert int(found[f"{quality}_{part}_tests"]) == int(found["pairs"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"data": TOY},
+        {
+            "data": TOY,
+            "headline": [("cosine", "S", "token", 1), ("distance", "T", "token", -1)],
+            "slopes": {"nll": "own"},
+        },
+    ],
+)
+def test_number_of_other_runs(parameters):
+    found = glued(run(notebook("11_"), **parameters))
+    assert found["runs"] == found["three"] == "3"
+    # Three runs are all there are: they say what all say.
+    assert found["held"] == found["cells"]
+    assert found["nothing"] == found["something"] == "0"
+    for place in ("0", "1"):
+        parts = [float(found[f"few_{place}_share{end}"]) for end in ("_lower", "", "_upper")]
+        assert parts == sorted(parts)
+        assert parts == [float(found[f"all_{place}_share{end}"]) for end in ("_lower", "", "_upper")]
+        assert float(found[f"lowest_{place}"]) == float(found[f"highest_{place}"]) == parts[1]
+    assert found["beats_few"] == found["beats_all"]
+    assert float(found["paired_runs"]) <= float(found["difference_runs"])
+    assert 0.85 <= float(found["covered_least"]) <= float(found["covered_most"]) <= 0.95
+
+
 def check_replication(found: dict) -> None:
     """What the page says, whichever figures it shows."""
     assert found["derived"].strip("'") == "5,760"

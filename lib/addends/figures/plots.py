@@ -219,6 +219,47 @@ def slopes(
     return ax
 
 
+def against_runs(data: pd.DataFrame, theory: pd.DataFrame, label: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """An estimate and its interval against the number of runs that it rests on, and what theory lets expect.
+
+    A dot is the median over subsets of runs, the bar beside it their range; the thick line goes from the median of the
+    lower limits to that of the upper ones, the thin line from the lowest limit to the highest. The dashed lines are
+    the limits that theory derives from all runs.
+
+    Parameters
+    ----------
+    data : DataFrame
+        As `statistics.over_subsets` gives it, of one group: runs, median, lowest, highest, lower, upper, lower_lowest,
+        upper_highest.
+    theory : DataFrame
+        runs, lower, upper; without rows where there is none.
+    label : str
+        Of the vertical axis, with the unit.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a number of runs stands twice in ``data``.
+    """
+    parts = ("median", "lowest", "highest", "lower", "upper", "lower_lowest", "upper_highest")
+    require_columns(data, ("runs", *parts), "against_runs")
+    require_columns(theory, ("runs", "lower", "upper"), "against_runs")
+    refuse_repeated(data, ("runs",), "against_runs", "Choose one indicator before drawing.")
+    ax = ax or plt.gca()
+    estimates, limits, grey = SERIES_COLOURS[0], SERIES_COLOURS[1], "#7F7F7F"
+    ax.vlines(data["runs"], data["lower_lowest"], data["upper_highest"], color=limits, linewidth=1, alpha=0.7)
+    ax.vlines(data["runs"], data["lower"], data["upper"], color=limits, linewidth=3, alpha=0.6, label="interval")
+    ax.vlines(data["runs"] + 0.35, data["lowest"], data["highest"], color=estimates, linewidth=3, label="range")
+    ax.plot(data["runs"], data["median"], "o", color=estimates, label="estimate")
+    for side in ("lower", "upper"):
+        name = "theory" if side == "lower" and len(theory) else None
+        ax.plot(theory["runs"], theory[side], linestyle="--", color=grey, linewidth=1.2, label=name)
+    ax.set_xticks(data["runs"])
+    ax.grid(axis="x", visible=False)
+    ax.set(xlabel="runs", ylabel=label)
+    return ax
+
+
 def deviations(data: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     """Quantiles of the released distances against those of Student's t, a line a set, with the band of the replays.
 

@@ -8,17 +8,44 @@ may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`
 
 from __future__ import annotations
 
+from addends.statistics.claims import cell, read_claims, verdict
+from addends.statistics.conditions import across_runs, contrast_conditions
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
+from addends.statistics.designs import design_coverage, design_table, runs_needed
+from addends.statistics.excess import excess_over_others
+from addends.statistics.power import (
+    detectable_correlation,
+    detectable_difference,
+    detectable_mean,
+    detectable_slope,
+)
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.slopes import slopes_by_level, split_predictor
+from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_of_subsets
 
 __all__ = [
+    "across_runs",
+    "cell",
+    "contrast_conditions",
     "correlate_checkpoints",
+    "design_coverage",
+    "design_table",
+    "detectable_correlation",
+    "detectable_difference",
+    "detectable_mean",
+    "detectable_slope",
+    "excess_over_others",
     "explained_by_covariate",
     "leave_one_out",
+    "over_subsets",
+    "read_claims",
     "reliability_between_runs",
+    "runs_needed",
+    "shares_of_subsets",
     "slopes_by_level",
+    "slopes_of_subsets",
     "split_predictor",
+    "verdict",
     "with_quality_of_others",
 ]

@@ -1,7 +1,7 @@
 """Quality without time: at one step, do runs that differ in quality differ in an indicator?
 
-Runs may differ by their seeds alone (`across_runs`) or by what they were trained on (`contrast_conditions`). The two are
-kept apart, and no slope is drawn over conditions: each pair of conditions is a comparison of its own.
+Runs may differ by their seeds alone (`across_runs`), or by what they were trained on (`contrast_conditions`). The two
+are kept apart, and no slope is drawn over conditions: each pair of conditions is a comparison of its own.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def across_runs(
     for names, part in frame.groupby(by, sort=True, observed=True) if by else [((), frame)]:
         x, q = (part[name].to_numpy(dtype=float) for name in (indicator, quality))
         if len(x) < FEWEST or not np.isfinite(x + q).all():
-            raise InputError(f"{where}: the group {names} has {len(x)} run(s), {FEWEST} without missing values are wanted.")
+            raise InputError(
+                f"{where}: the group {names} has {len(x)} run(s), {FEWEST} without missing values are wanted."
+            )
         x, q = ((values - values.mean()) / np.linalg.norm(values - values.mean()) for values in (x, q))
         r = float(x @ q)
         generator = np.random.default_rng(seed)
@@ -129,7 +131,9 @@ def contrast_conditions(
         for a, b in combinations(dict.fromkeys(part[condition]), 2):
             one, other = (part[part[condition] == name] for name in (a, b))
             if min(len(one), len(other)) < 2:
-                raise InputError(f"{where}: of {a!r} there are {len(one)} run(s), of {b!r} {len(other)}; 2 are the fewest.")
+                raise InputError(
+                    f"{where}: of {a!r} there are {len(one)} run(s), of {b!r} {len(other)}; 2 are the fewest."
+                )
             if pair:
                 one, other = (rows_of.set_index(pair)[value] for rows_of in (one, other))
                 if not one.index.is_unique or set(one.index) != set(other.index):

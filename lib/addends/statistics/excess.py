@@ -10,7 +10,7 @@ from scipy import stats
 
 from addends.checks import check_choice, check_count, check_level, keyed_numbers, names_of, require_distinct
 from addends.errors import InputError
-from addends.statistics.correlation import FEWEST_CHECKPOINTS
+from addends.statistics.correlation import FEWEST_CHECKPOINTS, ORDERED
 
 COEFFICIENTS = ("rho_levels", "rho_differences", "rho_given_step")
 FEWEST_RUNS = 3
@@ -90,7 +90,7 @@ def excess_over_others(
 
 _NOTHING = dict.fromkeys(
     ("own", "other", "excess", "excess_lower", "excess_upper", "smallest", "largest", "p"), np.nan
-) | {"note": "a value is missing, or a series constant"}
+) | {"note": "a value is missing, or a series constant, or monotone in the step that is held fixed"}
 
 
 def _series(
@@ -98,7 +98,7 @@ def _series(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indicator and quality, each of shape (run, step), and the steps."""
     columns = keyed_numbers(part, [run, step], [indicator, quality], where, steps=[step])
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame(columns).assign(**{run: part[run].to_numpy()})
     wide = table.pivot(index=run, columns=step)
     if len(wide) < FEWEST_RUNS or table[step].nunique() < FEWEST_CHECKPOINTS:
         raise InputError(
@@ -119,7 +119,9 @@ def _coefficients(x: np.ndarray, q: np.ndarray, steps: np.ndarray, coefficient: 
     if coefficient == "rho_given_step":
         t = _standardised(steps[None])  # (1, step)
         with_x, with_q = x @ t.T, t @ q.T  # (run, 1), (1, run)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        # A series that rises at every step has nothing left once the step is held fixed.
+        with_x, with_q = (np.where(np.abs(with_t) > ORDERED, np.nan, with_t) for with_t in (with_x, with_q))
+        with np.errstate(invalid="ignore"):
             r = (r - with_x * with_q) / np.sqrt((1 - with_x**2) * (1 - with_q**2))
     return r
 
