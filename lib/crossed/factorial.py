@@ -223,10 +223,11 @@ def complete_rectangle(data: pd.DataFrame, row: str, column: str) -> tuple[list,
     for pattern in patterns:
         shared |= {pattern & other for other in shared}
     found = [([level for level, has in present.items() if has >= columns], sorted(columns)) for columns in shared]
-    return min(
+    rows, columns = min(
         (pair for pair in found if pair[1]),
         key=lambda pair: (-len(pair[0]) * len(pair[1]), -min(map(len, pair)), pair[1], pair[0]),
     )
+    return pd.Index(rows).tolist(), pd.Index(columns).tolist()
 
 
 def component_names(factors: Sequence[str], column: str, replicate: str | None, where: str) -> list[str]:
