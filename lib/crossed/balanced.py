@@ -8,20 +8,16 @@ coverage at three runs, where a percentile bootstrap over runs does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from crossed.checks import check_choice, check_draws, check_level, groups_of, listed, named, numbers, require_columns
+from crossed.cells import by_group, cells_of, table_of_shares
+from crossed.checks import check_choice, check_draws, check_level, numbers, require_columns
 from crossed.errors import InputError
-from crossed.pivots import pivotal_quantities
 
 _ROWS = ("these", "any")
-_COLUMNS = (
-    "component", "levels", "df", "mean_square", "variance", "variance_lower", "variance_upper", "share", "share_lower",
-    "share_upper", "boundary", "note",
-)  # fmt: skip
 
 
 def crossed_shares(
@@ -116,11 +112,11 @@ def crossed_shares(
     check_draws(draws, where)
 
     def split(rows: pd.DataFrame) -> pd.DataFrame:
-        cells = _cells(rows, outcome, row, column, replicate, where)
+        cells = _crossing(rows, outcome, row, column, replicate, where)
         names, levels, df, squares, weights = _analysis_of_variance(cells, row, column)
-        return _shares(names, levels, df, squares, weights, (), level, draws, seed)
+        return table_of_shares(names, levels, df, squares, weights, (), level, draws, seed)
 
-    return _by_group(split, data, by, where)
+    return by_group(split, data, by, where)
 
 
 def replicated_shares(
@@ -210,7 +206,7 @@ def replicated_shares(
     names = [row, column, replicate, f"{row}:{column}", f"{row}:{replicate}", "residual"]
 
     def split(part: pd.DataFrame) -> pd.DataFrame:
-        cells = _cells(part, outcome, row, column, replicate, where)
+        cells = _crossing(part, outcome, row, column, replicate, where)
         r, s, k = cells.shape
         x = None if covariate is None else _covariate(part, covariate, column, where)
         df, squares = _mean_squares(cells, x)
@@ -221,64 +217,9 @@ def replicated_shares(
                 "factors?"
             )
         levels, fixed = [r, s, k, r * s, r * k, r * s * k], (0, 2) if rows == "these" else (2,)
-        return _shares(names, levels, df, squares, _weights(r, s, k), fixed, level, draws, seed)
+        return table_of_shares(names, levels, df, squares, _weights(r, s, k), fixed, level, draws, seed)
 
-    return _by_group(split, data, by, where)
-
-
-def _by_group(
-    split: Callable[[pd.DataFrame], pd.DataFrame], data: pd.DataFrame, by: str | Sequence[str] | None, where: str
-) -> pd.DataFrame:
-    """The table that ``split`` makes of the rows; of each group's, one after the other, with the columns of ``by``."""
-    if by is None:
-        return split(data)
-    names, groups = groups_of(data, by, _COLUMNS, where)
-    tables = []
-    for key, rows in groups:
-        try:
-            table = split(rows)
-        except InputError as error:
-            raise InputError(f"{error} This is of the rows where {named(names, key)}.") from error
-        for place, (name, value) in enumerate(zip(names, key, strict=True)):
-            table.insert(place, name, [value] * len(table))
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _shares(
-    names: list[str],
-    levels: list[int],
-    df: np.ndarray,
-    squares: np.ndarray,
-    weights: np.ndarray,
-    fixed: Sequence[int],
-    level: float,
-    draws: int,
-    seed: int,
-) -> pd.DataFrame:
-    """The table of results, from the analysis of variance of one group: see `pivotal_quantities`."""
-    moments = weights @ squares
-    variances = moments.clip(min=0)
-    pivots, shares = pivotal_quantities(df, squares, weights, draws, np.random.default_rng(seed), fixed)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    variance_lower, variance_upper = np.quantile(pivots, tails, axis=0)
-    share_lower, share_upper = np.quantile(shares, tails, axis=0)
-    notes = [_agreement_note(name, upper) for name, upper in zip(names, variance_upper, strict=True)]
-    values = (
-        names, levels, df, squares, variances, variance_lower, variance_upper, variances / variances.sum(), share_lower,
-        share_upper, moments < 0, notes,
-    )  # fmt: skip
-    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))
-
-
-def _agreement_note(name: str, upper: float) -> str:
-    """How the interval from 0 to 0 of a variance is to be read; empty for any other."""
-    if upper > 0:
-        return ""
-    return (
-        f"the levels of {name} agree more closely than the residual lets expect, as few levels may by chance; the "
-        "interval from 0 to 0 does not show that their variance is small: more levels can tell"
-    )
+    return by_group(split, data, by, where)
 
 
 def _analysis_of_variance(
@@ -340,49 +281,15 @@ def _weights(r: int, s: int, k: int) -> np.ndarray:
     return np.linalg.inv(expectations)
 
 
-def _cells(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None, where: str) -> np.ndarray:
-    """The outcome, less its mean, as an array (row, column, replicate), levels sorted; every cell is there once.
-
-    Raises
-    ------
-    InputError
-        As `crossed_shares`; ``where`` opens the message.
-    """
+def _crossing(data: pd.DataFrame, outcome: str, row: str, column: str, replicate: str | None, where: str) -> np.ndarray:
+    """The outcome, less its mean, as an array (row, column, replicate); without replicates one deep."""
     factors = [row, column] + ([] if replicate is None else [replicate])
-    if len({outcome, *factors}) < 1 + len(factors):
-        raise InputError(f"{where}: the outcome and the factors {factors} must be different columns.")
-    require_columns(data, [outcome, *factors], where)
-    values = numbers(data, outcome, where)
-    unusable = ~np.isfinite(values) | data[factors].isna().any(axis=1).to_numpy()
-    if unusable.any():
-        raise InputError(
-            f"{where}: a missing or infinite value in {unusable.sum()} row(s), counted from 0: "
-            f"{listed(np.flatnonzero(unusable))}. Leave the whole {column} (or {row}) out of every {row}, and say so."
-        )
-    codes, indexes = zip(*(pd.factorize(data[factor], sort=True) for factor in factors), strict=True)
-    levels = [found.tolist() for found in indexes]
-    shape = tuple(len(found) for found in levels)
-    for factor, found in zip(factors, levels, strict=True):
-        if len(found) < 2:
-            raise InputError(f"{where}: the factor {factor!r} has {len(found)} level(s), {found}; it needs two.")
-    counts = np.zeros(shape, dtype=int)
-    np.add.at(counts, codes, 1)
-    several = "holds more than one value", "name the column that tells the values apart as replicate=, or average them"
-    none = "is missing", "only the full crossing can be divided in this way: leave that level out everywhere"
-    for wrong, (what, fix) in ((counts > 1, several), (counts == 0, none)):
-        if wrong.any():
-            first = np.unravel_index(np.flatnonzero(wrong)[0], shape)
-            cell = named(factors, [found[place] for found, place in zip(levels, first, strict=True)])
-            raise InputError(f"{where}: the cell {cell} {what} ({wrong.sum()} such cell(s) of {counts.size}); {fix}.")
-    cells = np.empty(shape)
-    cells[codes] = values - values.mean()
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():
-        raise InputError(f"{where}: the outcome is constant: no variance to divide.")
-    return cells.reshape(*shape[:2], -1)
+    cells = cells_of(data, outcome, factors, where, spared=f"{column} (or {row}) out of every {row}")
+    return cells.reshape(*cells.shape[:2], -1)
 
 
 def _covariate(data: pd.DataFrame, name: str, column: str, where: str) -> np.ndarray:
-    """The covariate of each level of ``column``, sorted as in `_cells`, less its mean."""
+    """The covariate of each level of ``column``, sorted as in `cells_of`, less its mean."""
     require_columns(data, [name], where)
     values = numbers(data, name, where)
     if not np.isfinite(values).all():

@@ -66,3 +66,19 @@ def dense_likelihood(vcomp, data, x, reml):
         return value - np.linalg.slogdet(x.T @ x)[1] / 2  # lme4's criterion leaves this constant out
     beta = np.linalg.solve(x.T @ np.linalg.solve(v, x), x.T @ np.linalg.solve(v, y))
     return stats.multivariate_normal(x @ beta, v).logpdf(y)
+
+
+def factorial(starts, courses, sentences, sds, replicates=1, seed=0):
+    """A factorial with known SDs of start, course, start:course, sentence, these by sentence, and the residual."""
+    generator = np.random.default_rng(seed)
+    shape = (starts, courses, sentences)
+    values = np.full((*shape, replicates), 5.0)
+    axes = ((0,), (1,), (0, 1), (2,), (0, 2), (1, 2), (0, 1, 2))
+    for sd, own in zip(sds, axes, strict=False):
+        sizes = [shape[axis] if axis in own else 1 for axis in range(3)]
+        values += generator.normal(0, sd, (*sizes, 1))
+    values += generator.normal(0, sds[7], values.shape)
+    index = pd.MultiIndex.from_product(
+        [range(size) for size in values.shape], names=["init_seed", "order_seed", "sentence", "checkpoint"]
+    )
+    return pd.DataFrame({"y": values.ravel()}, index=index).reset_index()
