@@ -53,7 +53,7 @@ class Elimination:
         self, dense: sparse.csr_array, others: np.ndarray, leaf: np.ndarray | None = None, mid: np.ndarray | None = None
     ):
         self.size = dense.shape[1] + others.shape[1]
-        self.leaf, self.mid = leaf is not None, mid is not None
+        self.leaf, self.mid = leaf, mid
         if leaf is None:
             self.within = _cross(dense, others, others)
             return
@@ -133,12 +133,12 @@ class Elimination:
 
     def gram(self, leaf: float = 0.0, mid: float = 0.0) -> tuple[np.ndarray, float]:
         """G, (m, m), and log det V0."""
-        if not self.leaf:
+        if self.leaf is None:
             return self.within.copy(), 0.0
         g = self._weights(leaf)
         result = self.within + self._between(g / self.counts)
         logdet = -self.kinds @ np.log(g)
-        if not self.mid:
+        if self.mid is None:
             return result, logdet
         for kinds, numbers, levels, products in self.patterns:
             total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)  # (pattern,): N_j
@@ -152,17 +152,17 @@ class Elimination:
             logdet += np.log1p(mid**2 * total).sum()
         return result, logdet
 
-    def slopes(self, leaf: float, mid: float, upstream: np.ndarray) -> tuple[float, float]:
+    def slopes(self, upstream: np.ndarray, leaf: float = 0.0, mid: float = 0.0) -> list[float]:
         """Derivatives by theta_leaf and theta_mid of f(G) + log det V0, where ``upstream`` is df/dG, (m, m)."""
-        if not self.leaf:
-            return 0.0, 0.0
+        if self.leaf is None:
+            return []
         g = self._weights(leaf)
         dg = -2 * leaf * self.counts * g**2
         by_leaf = np.sum(self._between(dg / self.counts) * upstream)
         by_leaf += self.kinds @ (2 * leaf * self.counts * g)
+        if self.mid is None:
+            return [float(by_leaf)]
         by_mid = 0.0
-        if not self.mid:
-            return float(by_leaf), by_mid
         for kinds, numbers, levels, products in self.patterns:
             total = np.sum(numbers * g[kinds] * self.counts[kinds], axis=1)
             change = np.sum(numbers * dg[kinds] * self.counts[kinds], axis=1)
@@ -176,7 +176,21 @@ class Elimination:
             squares, crossed = np.sum(half * sums, axis=1), 2 * np.sum(half * changes, axis=1)
             one, two = _mid_slopes(mid, total, change, squares, crossed, 1)
             by_leaf, by_mid = by_leaf + one.sum(), by_mid + two.sum()
-        return float(by_leaf), float(by_mid)
+        return [float(by_leaf), float(by_mid)]
+
+    def effects(self, left: np.ndarray, leaf: float = 0.0, mid: float = 0.0) -> list[np.ndarray]:
+        """The predicted effects of leaf and mid, (level,) each, for what all others leave of the outcome, (row,)."""
+        if self.leaf is None:
+            return []
+        counts, sums = np.bincount(self.leaf), np.bincount(self.leaf, left)
+        g = 1 / (1 + leaf**2 * counts)
+        if self.mid is None:
+            return [leaf**2 * g * sums]
+        parent = np.empty(len(counts), dtype="int64")
+        parent[self.leaf] = self.mid
+        total, weighted = np.bincount(parent, g * counts), np.bincount(parent, g * sums)
+        of_mid = mid**2 * weighted / (1 + mid**2 * total)
+        return [leaf**2 * g * (sums - counts * of_mid[parent]), of_mid]
 
     def _loose(self, *weights: np.ndarray) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         """For blocks of the loose mid levels, and each of ``weights`` (kind,): t_j, (level, m), and N_j, (level,)."""

@@ -5,7 +5,7 @@ The model, for outcome y (row,), fixed part X (row, p) and random effects b = La
     y = X beta + Z Lambda u + e,    e ~ N(0, scale I)
 
 Lambda is block-diagonal: one k x k block for each level of a random term with k columns, the same for all its levels.
-Many-level intercepts are eliminated first, by the module `elimination`, which leaves G = [D X y]'
+Many-level intercepts are eliminated first, by the module `elimination` or `nested`, which leaves G = [D X y]'
 inverse(V0) [D X y]. With S = blockdiag(Lambda_D, I) and H = S' G S + blockdiag(I, 0, 0), one Cholesky factor of H holds
 everything: log det V, log det X' inverse(V) X, and the penalised residual sum of squares r^2 = (its last entry)^2::
 
@@ -26,6 +26,7 @@ from scipy import linalg, sparse
 
 from crossed.elimination import Elimination
 from crossed.errors import InputError
+from crossed.nested import LARGEST, NestedElimination
 
 DENSE_COLUMNS = 2000
 """Effects that may be left after the elimination: their block is dense, and its factor costs their number cubed."""
@@ -153,30 +154,33 @@ class Likelihood:
 
     def __init__(self, terms: list[Term], y: np.ndarray, x: np.ndarray, reml: bool):
         self.terms, self.reml, self.y, self.x = terms, reml, y, x
-        self.leaf, self.mid = _eliminated(terms)
-        self.dense = [number for number in range(len(terms)) if number not in (self.leaf, self.mid)]
+        self.eliminated, block = _eliminated(terms)
+        self.dense = [number for number in range(len(terms)) if number not in self.eliminated]
         widths = [terms[number].levels * terms[number].width for number in self.dense]
         self.q, self.p = sum(widths), x.shape[1]
         if self.q > DENSE_COLUMNS:
             names = ", ".join(f"{terms[number].name} {width}" for number, width in zip(self.dense, widths, strict=True))
             raise InputError(
                 f"{self.q} random effects ({names}) are left beside the factors whose intercepts can be eliminated; at "
-                f"most {DENSE_COLUMNS} are fitted. One many-level factor may have an intercept, and an interaction "
+                f"most {DENSE_COLUMNS} are fitted. One many-level factor may have an intercept, and interactions "
                 "nested in it; slopes, and factors that cross it, are for few levels."
             )
         starts = np.cumsum([0, *widths])
         self.slices = {n: slice(a, b) for n, a, b in zip(self.dense, starts[:-1], starts[1:], strict=True)}
         blocks = [_indicator(terms[number]) for number in self.dense]
         dense = sparse.hstack(blocks, format="csr") if blocks else sparse.csr_array((len(y), 0))
-        codes = [None if number is None else terms[number].codes for number in (self.leaf, self.mid)]
-        self.elimination = Elimination(dense, np.column_stack([x, y]), *codes)
+        others, codes = np.column_stack([x, y]), [terms[number].codes for number in self.eliminated]
+        self.elimination: Elimination | NestedElimination
+        if block is None:
+            self.elimination = Elimination(dense, others, *codes)
+        else:
+            self.elimination = NestedElimination(dense, others, codes, terms[block].codes)
         self.degrees = len(y) - (self.p if reml else 0)
         self.template = Template([term.width for term in terms])
 
-    def _thetas(self, blocks: list[np.ndarray]) -> tuple[float, float]:
-        """The relative SDs of leaf and mid, 0 where there is none."""
-        leaf, mid = (0.0 if number is None else float(blocks[number][0, 0]) for number in (self.leaf, self.mid))
-        return leaf, mid
+    def _thetas(self, blocks: list[np.ndarray]) -> list[float]:
+        """The relative SDs of the eliminated terms."""
+        return [float(blocks[number][0, 0]) for number in self.eliminated]
 
     def _spread(self, matrix: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
         """matrix @ S, for matrix (a, m)."""
@@ -233,12 +237,11 @@ class Likelihood:
                 slopes.append(2 * np.einsum("lam,lbm->ab", rows, columns, optimize=True))
             else:
                 slopes.append(np.zeros((1, 1)))
-        if self.leaf is not None:
+        if self.eliminated:
             outer = self._spread_back(upstream, blocks)  # S dH S'
-            both = self.elimination.slopes(*self._thetas(blocks), outer)
-            for place, slope in zip((self.leaf, self.mid), both, strict=True):
-                if place is not None:
-                    slopes[place] = np.array([[slope]])
+            found = self.elimination.slopes(outer, *self._thetas(blocks))
+            for number, slope in zip(self.eliminated, found, strict=True):
+                slopes[number] = np.array([[slope]])
         by_sigma = 0.0 if log_sigma is None else 2 * nu - 2 * factor[-1, -1] ** 2 * precision
         return value, slopes, float(by_sigma)
 
@@ -263,7 +266,7 @@ class Likelihood:
         return Solution(both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2)
 
     def random_effects(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """The predicted effects b of each term, (level, k); leaf and mid follow from the others in closed form."""
+        """The predicted effects b of each term, (level, k); the eliminated ones follow from the others in closed form."""
         solution = self.solve(blocks)
         effects = [np.zeros((term.levels, term.width)) for term in self.terms]
         left = self.y - self.x @ solution.beta
@@ -271,19 +274,9 @@ class Likelihood:
             term = self.terms[number]
             effects[number] = solution.effects[place].reshape(-1, term.width) @ blocks[number].T  # (level, k)
             left = left - np.einsum("rk,rk->r", term.columns, effects[number][term.codes])
-        if self.leaf is None:
-            return effects
-        theta, theta_mid = self._thetas(blocks)
-        codes = self.terms[self.leaf].codes
-        counts, sums = np.bincount(codes), np.bincount(codes, left)
-        g = 1 / (1 + theta**2 * counts)
-        if self.mid is not None:
-            parent = np.empty(len(counts), dtype="int64")
-            parent[codes] = self.terms[self.mid].codes
-            total, weighted = np.bincount(parent, g * counts), np.bincount(parent, g * sums)
-            effects[self.mid][:, 0] = theta_mid**2 * weighted / (1 + theta_mid**2 * total)
-            sums = sums - counts * effects[self.mid][parent, 0]
-        effects[self.leaf][:, 0] = theta**2 * g * sums
+        found = self.elimination.effects(left, *self._thetas(blocks))
+        for number, effect in zip(self.eliminated, found, strict=True):
+            effects[number][:, 0] = effect
         return effects
 
     def _spread_back(self, upstream: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
@@ -301,14 +294,39 @@ def _indicator(term: Term) -> sparse.csr_array:
     return sparse.csr_array((term.columns.ravel(), columns, pointers), (rows, term.levels * width))
 
 
-def _eliminated(terms: list[Term]) -> tuple[int | None, int | None]:
-    """Which intercept to eliminate, and which one that it is nested in: those that leave the fewest effects."""
+def _eliminated(terms: list[Term]) -> tuple[list[int], int | None]:
+    """Which intercepts to eliminate; and the term that they are all nested in, where that takes a matrix a block.
+
+    One intercept, or a leaf and then the one that it is nested in, cost next to nothing. Any number of intercepts
+    nested in one factor cost a matrix of q_j effects in each of its levels j. What leaves the smaller sum of cubes,
+    (effects left)^3 + sum_j q_j^3, is chosen, of what leaves no more than `DENSE_COLUMNS`.
+    """
+    pair, saved = _chain(terms)
+    left = sum(term.levels * term.width for term in terms)
+    best, block, least = pair, None, (left - saved > DENSE_COLUMNS, float(left - saved) ** 3)
+    intercepts = [number for number, term in enumerate(terms) if term.intercept_only]
+    for outer in intercepts:
+        held = [number for number in intercepts if _nested(terms[number], terms[outer])]
+        if len(held) < 3 and set(held) <= set(pair):
+            continue
+        sizes = sum(np.bincount(_parents(terms[number], terms[outer])).astype("float64") for number in held)
+        if np.sum(sizes**2) > LARGEST:
+            continue
+        rest = left - sum(terms[number].levels for number in held)
+        cost = (rest > DENSE_COLUMNS, float(rest) ** 3 + float(np.sum(sizes**3)))
+        if cost < least:
+            best, block, least = held, outer, cost
+    return best, block
+
+
+def _chain(terms: list[Term]) -> tuple[list[int], int]:
+    """The intercept, or the leaf and the mid level, that leave the fewest effects; and how many levels they have."""
     candidates = [number for number, term in enumerate(terms) if term.intercept_only]
-    best: tuple[int | None, int | None] = (None, None)
+    best: list[int] = []
     saved = 0
     for leaf in candidates:
         if terms[leaf].levels > saved:
-            best, saved = (leaf, None), terms[leaf].levels
+            best, saved = [leaf], terms[leaf].levels
     for leaf in candidates:
         for mid in candidates:
             both = terms[leaf].levels + terms[mid].levels
@@ -318,12 +336,17 @@ def _eliminated(terms: list[Term]) -> tuple[int | None, int | None]:
                 and terms[leaf].levels >= terms[mid].levels
                 and _nested(terms[leaf], terms[mid])
             ):
-                best, saved = (leaf, mid), both
-    return best
+                best, saved = [leaf, mid], both
+    return best, saved
+
+
+def _parents(leaf: Term, mid: Term) -> np.ndarray:
+    """For each level of ``leaf`` the level of ``mid`` of its last row, (level,)."""
+    parent = np.empty(leaf.levels, dtype=mid.codes.dtype)
+    parent[leaf.codes] = mid.codes
+    return parent
 
 
 def _nested(leaf: Term, mid: Term) -> bool:
     """Does each level of ``leaf`` lie in one level of ``mid``?"""
-    parent = np.empty(leaf.levels, dtype=mid.codes.dtype)
-    parent[leaf.codes] = mid.codes
-    return bool((parent[leaf.codes] == mid.codes).all())
+    return bool((_parents(leaf, mid)[leaf.codes] == mid.codes).all())

@@ -105,18 +105,20 @@ def test_grouped_and_loose_sums_are_the_same(monkeypatch, repeats, share):
 
 def test_what_is_eliminated():
     data = simulate(runs=4, sentences=9, repeats=2)
+    data["start"], data["order"] = data["run"].isin(["r0", "r1"]), data["run"].isin(["r0", "r2"])
+    by_sentence = ["sentence", "start:sentence", "order:sentence"]
     expected = {
-        "y ~ (1 | run) + (1 | sentence)": ("sentence", None),
-        "y ~ (1 | run) + (1 | sentence) + (1 | run:sentence)": ("run:sentence", "sentence"),
-        "y ~ (1 | run/sentence)": ("run:sentence", "run"),
-        "y ~ x + (x | run) + (1 | sentence)": ("sentence", None),
-        "y ~ x + (x | run)": (None, None),
+        "y ~ (1 | run) + (1 | sentence)": ["sentence"],
+        "y ~ (1 | run) + (1 | sentence) + (1 | run:sentence)": ["run:sentence", "sentence"],
+        "y ~ (1 | run/sentence)": ["run:sentence", "run"],
+        "y ~ x + (x | run) + (1 | sentence)": ["sentence"],
+        "y ~ x + (x | run)": [],
+        "y ~ (1 | run) + (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": by_sentence,
     }
     for formula, names in expected.items():
         fit = crossed.fit(formula, data)
-        chosen = [fit.likelihood.leaf, fit.likelihood.mid]
         groups = [effects.grouping.name for effects in fit.design.effects]
-        assert tuple(None if number is None else groups[number] for number in chosen) == names
+        assert [groups[number] for number in fit.likelihood.eliminated] == names
 
 
 def test_too_many_dense_effects_are_refused(monkeypatch):
