@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from crossed.cells import by_group, cells_of
-from crossed.checks import check_draws, check_level, named, names_of, require_columns
+from crossed.checks import check_draws, check_level, names_of, require_columns
 from crossed.errors import InputError
 from crossed.factorial import component_names, factorial_cells, factorial_mean_squares, factorial_weights
 

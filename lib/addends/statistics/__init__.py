@@ -9,15 +9,18 @@ may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`
 from __future__ import annotations
 
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
+from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.slopes import slopes_by_level, split_predictor
 
 __all__ = [
+    "agreement_by_kind",
     "correlate_checkpoints",
     "explained_by_covariate",
     "leave_one_out",
     "reliability_between_runs",
+    "roles_of_runs",
     "slopes_by_level",
     "split_predictor",
     "with_quality_of_others",
