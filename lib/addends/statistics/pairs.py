@@ -27,7 +27,7 @@ def roles_of_runs(runs: pd.DataFrame, factors: Sequence[str] = ("init_seed", "or
     >>> seeds = [("a", 1, 1, 1), ("b", 1, 2, 2), ("c", 2, 1, 1), ("d", 2, 2, 2), ("e", 3, 1, 1), ("f", 1, 1, 9)]
     >>> runs = pd.DataFrame(seeds, columns=["run", "init_seed", "order_seed", "dropout_seed"])
     >>> roles_of_runs(runs)["role"].tolist()
-    ['factorial', 'factorial', 'factorial', 'factorial', 'factorial', 'other masks']
+    ['factorial', 'factorial', 'factorial', 'factorial', 'left out', 'other masks']
 
     Parameters
     ----------
