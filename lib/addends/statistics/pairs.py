@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import factorial
 
 import numpy as np
 import pandas as pd
@@ -89,7 +90,8 @@ def agreement_by_kind(
 
     The p-value is of a permutation within levels: if starts did not matter, the runs of a course could carry any of its
     start labels, so labels of starts are permuted within each course (and those of courses within each start), never
-    freely. One-sided: pairs that share the factor agree more (are less far apart).
+    freely. One-sided: pairs that share the factor agree more (are less far apart). With A starts and B courses there
+    are (A!)^(B - 1) different labellings of the starts, so that no p-value comes out below ``p_least`` but by chance.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ def agreement_by_kind(
     -------
     DataFrame
         The columns of ``by``; measure; shares ("start", "course", "neither"); pairs; mean; excess, se, lower, upper
-        (missing for "neither"; se also where a factor has two levels only, of which none can be spared); p.
+        (missing for "neither"; se also where a factor has two levels only, of which none can be spared); p; p_least.
 
         >>> import pandas as pd
         >>> rows = [(f"{i}{j}", i, j, s, s * i + 0.1 * s * j) for i in (1, -1) for j in (1, 2) for s in range(3)]
@@ -150,7 +152,7 @@ def agreement_by_kind(
         for place, (name, level_of) in enumerate(zip(by, names, strict=True)):
             table.insert(place, name, [level_of] * len(table))
         tables.append(table)
-    columns = [*by, "measure", "shares", "pairs", "mean", "excess", "se", "lower", "upper", "p"]
+    columns = [*by, "measure", "shares", "pairs", "mean", "excess", "se", "lower", "upper", "p", "p_least"]
     return pd.concat(tables, ignore_index=True)[columns]
 
 
@@ -206,6 +208,8 @@ def _by_kind(
     excess = means[:2] - means[2]
     reach = stats.t.ppf((1 + level) / 2, min(map(len, spared)) - 1) * se
     p = [_permuted(agreement, labels, factor, permutations, generator, sign) for factor in (0, 1)]
+    sizes = labels.max(axis=0) + 1
+    least = [max(1 / (1 + permutations), factorial(sizes[n]) ** (1.0 - sizes[1 - n])) for n in (0, 1)]
     missing = [np.nan]
     return pd.DataFrame(
         {
@@ -217,6 +221,7 @@ def _by_kind(
             "lower": [*(excess - reach), *missing],
             "upper": [*(excess + reach), *missing],
             "p": [*p, *missing],
+            "p_least": [*least, *missing],
         }
     )
 
