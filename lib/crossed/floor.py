@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from crossed.cells import by_group, cells_of
-from crossed.checks import check_draws, check_level, named, names_of, require_columns
+from crossed.checks import check_draws, check_level, names_of, require_columns
 from crossed.errors import InputError
 from crossed.factorial import component_names, factorial_cells, factorial_mean_squares, factorial_weights
 
@@ -142,10 +142,11 @@ def above_floor(
 
     def held(rows: pd.DataFrame) -> pd.DataFrame:
         key = tuple(rows[name].iloc[0] for name in groups)
-        here = pairs[np.logical_and.reduce([pairs[name] == value for name, value in zip(groups, key, strict=True)])]
-        here = here if groups else pairs
+        here = pairs
+        for name, value in zip(groups, key, strict=True):
+            here = here[here[name] == value]
         if set(here[column]) != set(rows[column]):
-            raise InputError(f"{where}: factorial and pairs hold different levels of {column!r}: {named(groups, key)}.")
+            raise InputError(f"{where}: factorial and pairs have different levels of {column!r}. Keep those of both.")
         cells = factorial_cells(rows, outcome, factors, column, None, where)
         df, squares = factorial_mean_squares(cells)
         _, _, floor_df, floor_squares = floor_mean_squares(here, outcome, factors, run, column, where)

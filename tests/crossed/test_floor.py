@@ -74,7 +74,7 @@ def test_groups_are_held_against_their_own_floor():
 
 
 def test_intervals_hold_the_truth_although_each_pair_shares_a_run_with_the_factorial():
-    sds, mean_sd, sentence_sd, tables = (0.3, 0.2, 0.25, 1.0, 0.3, 0.2, 0.3, 0.0), 0.3, 0.5, 200
+    sds, mean_sd, sentence_sd, tables = (0.3, 0.2, 0.25, 1.0, 0.3, 0.2, 0.3, 0.0), 0.3, 0.5, 100
     squares = np.square(sds)
     # Masks are new in every run: their effects are in what start and course give together.
     truth = np.array([squares[0], squares[1], squares[2] + mean_sd**2, squares[4], squares[5], squares[6]])

@@ -120,7 +120,7 @@ def measured_with(suite: Suite, run: Run, step: int, work: Path) -> dict:
     else:
         record = lineage.refuse_altered(workfolder.checkpoint(suite, run.name, step, work))
         origin = {name: record[name] for name in shards.ORIGIN}
-    return origin | workfolder.measuring_record(suite) | {"files": measuring.tables_at(suite, run, step)}
+    return origin | workfolder.measuring_record(suite) | {"files": workfolder.tables_at(suite, run, step)}
 
 
 def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
@@ -140,10 +140,10 @@ def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
             raise DataError(f"{fault.words} The tables of a run are written once all its checkpoints are measured.")
     frames = {
         table: pd.concat(
-            [shards.read(folder, step, table) for step in steps if table in measuring.tables_at(suite, run, step)],
+            [shards.read(folder, step, table) for step in steps if table in workfolder.tables_at(suite, run, step)],
             ignore_index=True,
         )
-        for table in sorted({table for step in steps for table in measuring.tables_at(suite, run, step)})
+        for table in sorted({table for step in steps for table in workfolder.tables_at(suite, run, step)})
     }
     if manifest is None:
         # Models of one suite may have tokenizers of their own: lengths are counted by that of the first.

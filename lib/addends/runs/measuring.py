@@ -12,6 +12,7 @@ from addends.decomposition import Batch, corpus_means, encode, measure_batch, tr
 from addends.runs import sentences
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
+from addends.runs.workfolder import tables_at
 
 _BATCH_SIZE = 100
 
@@ -19,7 +20,7 @@ _BATCH_SIZE = 100
 def measure_checkpoint(
     suite: Suite, run: Run, step: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, pd.DataFrame]:
-    """The rows that one checkpoint, loaded, adds to the tables that `tables_at` names.
+    """The rows that one checkpoint, loaded, adds to the tables that `addends.runs.workfolder.tables_at` names.
 
     The held-out sentences are translated by the model (greedily), and decomposed by both methods on its own output
     and on the reference. The further sentences are translated alone.
@@ -50,22 +51,6 @@ def measure_checkpoint(
         quality.append(scores.assign(set="further"))
     pieces["quality"] = pd.concat(quality)
     return {table: tables.validate(pieces[table].assign(**here), table) for table in wanted}
-
-
-def tables_at(suite: Suite, run: Run, step: int) -> dict[str, list[str]]:
-    """The tables to which a checkpoint of a run adds rows, and which parts of each: sets of sentences, or targets.
-
-    >>> from addends.runs import SUITES
-    >>> tables_at(SUITES["toy"], SUITES["toy"].run("ora-i1-o1"), 60)["quality"]
-    ['held_out']
-    """
-    block = suite.block_of(run)
-    further = ["further"] if step in suite.further_checkpoints else []
-    found = {"quality": ["held_out", *further], "trajectories": ["own", "reference"]}
-    if step in block.sentence_checkpoints:
-        targets = ["own", "reference"] if step in block.own_checkpoints else ["reference"]
-        found |= {"translations": ["held_out"], "measurements": targets}
-    return found | ({"further": further} if further else {})
 
 
 def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], list[str]]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from addends.errors import DataError
-from addends.runs import lineage, measuring, shards, workfolder
+from addends.runs import lineage, shards, workfolder
 from addends.runs.suite import Suite
 
 COLUMNS = ("run", "block", "trained", "measured", "tables", "megabytes_work", "megabytes_data")
@@ -66,7 +66,7 @@ def shard_faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame
         for step in suite.checkpoints_of(suite.run(name)):
             if not shards.place(folder, step).exists():
                 continue
-            wanted = {"files": measuring.tables_at(suite, suite.run(name), step)} | sentences
+            wanted = {"files": workfolder.tables_at(suite, suite.run(name), step)} | sentences
             try:
                 record = {} if suite.models else lineage.read(workfolder.checkpoint(suite, name, step, work))
             except DataError:

@@ -165,7 +165,7 @@ def fault(run_folder: Path, step: int, wanted: Mapping) -> Fault | None:
     ----------
     wanted : mapping
         Entries that the shard's record must have: of `ORIGIN`, and of what it is measured with. ``"files"`` names its
-        tables, and the parts of each (`addends.runs.measuring.tables_at`).
+        tables, and the parts of each (`addends.runs.workfolder.tables_at`).
     """
     where = f"run {run_folder.name!r}, step {step}"
     shard = place(run_folder, step)

@@ -94,6 +94,23 @@ def measuring_record(suite: Suite) -> dict:
     return record if further is None else record | {"further_sha256": sentences_sha256(further)}
 
 
+def tables_at(suite: Suite, run: Run, step: int) -> dict[str, list[str]]:
+    """The tables to which a checkpoint of a run adds rows, and which parts of each: sets of sentences, or targets.
+
+    >>> from addends.runs import read_suite
+    >>> toy = read_suite("toy")
+    >>> tables_at(toy, toy.run("ora-i1-o1"), 60)["quality"]
+    ['held_out']
+    """
+    block = suite.block_of(run)
+    further = ["further"] if step in suite.further_checkpoints else []
+    found = {"quality": ["held_out", *further], "trajectories": ["own", "reference"]}
+    if step in block.sentence_checkpoints:
+        targets = ["own", "reference"] if step in block.own_checkpoints else ["reference"]
+        found |= {"translations": ["held_out"], "measurements": targets}
+    return found | ({"further": further} if further else {})
+
+
 def sentences_sha256(sentences: pd.DataFrame) -> str:
     """SHA-256 of identifiers, sources and targets, in their order."""
     text = sentences[["sentence", "source", "target"]].to_csv(index=False)
