@@ -106,6 +106,11 @@ def relabelled_in_the_record(a: Path, b: Path) -> None:
     relabel(a / "checkpoint-3"), relabel(a / "checkpoint-6")
 
 
+def relabelled_last_in_the_record(a: Path, b: Path) -> None:
+    swap(a / "checkpoint-9", a / "checkpoint-12")
+    relabel(a / "checkpoint-9"), relabel(a / "checkpoint-12")
+
+
 def relabelled_in_the_trainer_too(a: Path, b: Path) -> None:
     relabelled_in_the_record(a, b)
     for step in (3, 6):
@@ -188,7 +193,10 @@ def lost_record(a: Path, b: Path) -> None:
 
 
 def missing(step: int) -> Callable[[Path, Path], None]:
-    return lambda a, b: shutil.rmtree(a / f"checkpoint-{step}")
+    def lost(a: Path, b: Path) -> None:
+        shutil.rmtree(a / f"checkpoint-{step}")
+
+    return lost
 
 
 STARTS = {("a", 0): ("start", "'b'"), ("b", 0): ("start", "'a'")}
@@ -206,6 +214,7 @@ ALWAYS = [
     (doubled_forged, DOUBLED),
     (relabelled, RELABELLED),
     (relabelled_in_the_record, RELABELLED),
+    (relabelled_last_in_the_record, {("a", 9): ("relabelled", "its step 12"), ("a", 12): ("relabelled", "its step 9")}),
     (relabelled_in_the_trainer_too, RELABELLED),
     (renamed, RENAMED),
     (renamed_in_record_and_trainer, RENAMED),
@@ -246,6 +255,19 @@ def test_a_planted_fault_is_named(place, plant, expected, table):
         assert f"step {where[1]} of the run {where[0]!r}" in rows[where][1]
 
 
+def test_the_words_say_what_each_witness_says(place):
+    a, b = (place / "work" / "tiny" / run for run in "ab")
+    relabelled(a, b), of_another_run(a, b), swapped_starts(a, b)
+    words = {where: words for where, (_, words) in found(place, table=True).items()}
+    for where, witnesses in {
+        ("a", 3): ["its record says step 6 of the run 'a'", "its trainer was at step 6", TABLE],
+        ("a", 9): ["its record says step 9 of the run 'b'", "its configuration has the digest", TABLE],
+        ("a", 0): ["its record says step 0 of the run 'b'", "init seed 1 draws other weights", TABLE],
+    }.items():
+        for witness in witnesses:
+            assert witness in words[where]
+
+
 # --- what is no checkpoint's fault ---
 
 
@@ -258,6 +280,10 @@ def test_a_run_trained_anew_is_one_fault_and_not_one_a_checkpoint(place):
     ((where, (fault, words)),) = found(place, table=True).items()
     assert (where, fault) == (("a", 3), "other table")
     assert "from step 3 to 12" in words
+    assert "on the same kind of machine" in words
+    tables.write(rows.assign(processor="another"), file, "manifest")
+    ((_, words),) = found(place, table=True).values()
+    assert "with another processor" in words
 
 
 @pytest.mark.parametrize(
@@ -295,7 +321,7 @@ def test_faults_of_some_runs_alone_know_the_checkpoints_of_the_others(place):
 def test_a_record_that_is_no_record_is_named(place):
     file = place / "work" / "tiny" / "a" / "checkpoint-6" / "lineage.json"
     record = json.loads(file.read_text())
-    for content in (record | {"checkpoint": "six"}, {"run": 3}):
+    for content in (record | {"checkpoint": "six"}, record | {"weights": [1], "previous": {}}, {"run": 3}):
         file.write_text(json.dumps(content))
         assert list(found(place, table=False)) == [("a", 6)]
 

@@ -174,7 +174,7 @@ def _read(folder: Path) -> list[Checkpoint]:
 
 def _other_configuration(folder: Path, found: list[Checkpoint]) -> list[tuple]:
     """One row where ``run.json`` is not what all of the records name: not the checkpoints are at fault then."""
-    recorded = {checkpoint.record.get("configuration") for checkpoint in found}
+    recorded = {str(checkpoint.record.get("configuration")) for checkpoint in found}
     try:
         differs = len(found) > 1 and len(recorded) == 1 and lineage.configuration_sha256(folder) not in recorded
         said = "is not what the run was trained from: all its records name another"
@@ -248,9 +248,13 @@ def _table(name: str, found: list[Checkpoint], rows: Mapping[int, dict], origins
         and not lineage.broken_links(pd.DataFrame([checkpoint.record for checkpoint in found]))
     )
     if anew:
+        mine, row = later[-1].record, rows[later[-1].step]
+        machines = [entry for entry in lineage.MACHINE if entry in row and mine.get(entry) != row[entry]]
+        where = f"with another {', '.join(machines)}" if machines else "on the same kind of machine"
         said = (
             f"from step {later[0].step} to {later[-1].step} the run {name!r} has other weights than the table "
-            "manifest, though its records follow from each other: it was trained anew, or forged whole"
+            f"manifest, though its records follow from each other: it was trained anew, {where}, or forged whole. "
+            "Measure it again, and the table is that of these weights; or restore those that the table names"
         )
         return [(name, later[0].step, "other table", said)]
     for checkpoint, entries in differing.values():

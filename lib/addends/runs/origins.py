@@ -40,11 +40,11 @@ class Origins:
         self._places = list(places)
         # What a run was trained from is in each of its records: that of the last stands for all.
         self._configurations = {
-            record.get("run"): record["configuration"]
+            place_of(record)[0]: record["configuration"]
             for record in sorted(known, key=lambda record: place_of(record)[1])
             if "configuration" in record
         }
-        self._named = {row["previous"] for row in (*rows, *known) if row.get("previous")}
+        self._named = {str(row["previous"]) for row in (*rows, *known) if row.get("previous")}
         self._digests = {lineage.record_sha256(record): place_of(record) for record in known}
 
     def in_table(self, weights: str | None) -> bool:
@@ -76,7 +76,7 @@ class Origins:
 
     def named(self, digest: str | None) -> Place | None:
         """The place of the record that has a digest, or None."""
-        return self._digests.get(digest or "")
+        return self._digests.get(str(digest))
 
 
 def place_of(record: Mapping) -> Place:
@@ -88,6 +88,6 @@ def place_of(record: Mapping) -> Place:
 def _by_weights(rows: Iterable[Mapping]) -> dict[str, list[Place]]:
     index: dict[str, list[Place]] = {}
     for row in rows:
-        places = index.setdefault(row.get("weights", ""), [])
+        places = index.setdefault(str(row.get("weights", "")), [])
         places += [place_of(row)] if place_of(row) not in places else []
     return index
