@@ -11,31 +11,25 @@ from __future__ import annotations
 from addends.statistics.claims import cell, read_claims, verdict
 from addends.statistics.conditions import across_runs, contrast_conditions
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
-<<<<<<< HEAD
 from addends.statistics.designs import design_coverage, design_table, runs_needed
 from addends.statistics.excess import excess_over_others
+from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.power import (
     detectable_correlation,
     detectable_difference,
     detectable_mean,
     detectable_slope,
 )
-=======
-from addends.statistics.pairs import agreement_by_kind, roles_of_runs
->>>>>>> h-factorial
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.slopes import slopes_by_level, split_predictor
 from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_of_subsets
 
 __all__ = [
-<<<<<<< HEAD
     "across_runs",
+    "agreement_by_kind",
     "cell",
     "contrast_conditions",
-=======
-    "agreement_by_kind",
->>>>>>> h-factorial
     "correlate_checkpoints",
     "design_coverage",
     "design_table",
@@ -49,12 +43,9 @@ __all__ = [
     "over_subsets",
     "read_claims",
     "reliability_between_runs",
-<<<<<<< HEAD
+    "roles_of_runs",
     "runs_needed",
     "shares_of_subsets",
-=======
-    "roles_of_runs",
->>>>>>> h-factorial
     "slopes_by_level",
     "slopes_of_subsets",
     "split_predictor",
