@@ -12,7 +12,7 @@ from scipy import stats
 import crossed
 from addends.errors import InputError
 from addends.statistics import design_coverage, design_table, runs_needed
-from addends.statistics.designs import QUANTITIES, enough_runs, standard_errors
+from addends.statistics.designs import QUANTITIES, enough_runs, mean_squares, standard_errors
 
 STORED = Path(__file__).parents[2] / "data" / "statistics" / "designs.parquet"
 
@@ -110,6 +110,25 @@ def test_the_table_is_that_of_the_estimated_variances_group_by_group():
     needed = runs_needed(variances, {"difference, paired": 0.1, "SD of the run": 0.1}, [300], by="term", shared=0.2)
     assert list(needed["quantity"]) == ["difference, paired", "SD of the run"] * 2
     assert ((needed["lower"] < needed["runs"]) & (needed["runs"] < needed["upper"])).all()
+
+
+def test_the_mean_squares_are_those_of_the_balanced_table():
+    table = variances_of(simulated(1, 5, 12, (0.3, 0.5, 0.4))[0])
+    df, weights = mean_squares(5, 12)
+    assert df.tolist() == table["df"].tolist()
+    np.testing.assert_allclose((weights @ table["mean_square"]).clip(min=0), table["variance"])
+
+
+def test_intervals_from_tables_of_simulated_suites_hold_the_truth():
+    """From made-up values to the interval; the run has a share, so that its variance is seldom estimated as 0."""
+    suites, variances = 200, (0.3, 0.3, 0.4)
+    truth = standard_errors(np.array([variances]), 12, 100, 0.5)
+    held = pd.Series(0, index=QUANTITIES)
+    for values in simulated(suites, 6, 20, variances, seed=8):
+        found = design_table(variances_of(values), [12], [100], draws=1_000).set_index("quantity")
+        for name in QUANTITIES:
+            held[name] += found.loc[name, "lower"] <= truth[name][0] <= found.loc[name, "upper"]
+    assert within(held / suites, suites).all()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,11 @@ an assumption: independent runs do not tell it.
 
 The variances are themselves estimates. Generalised pivotal draws of them (`crossed.pivots`) go through the same
 equations, which gives each standard error an interval; `design_coverage` tries out how often it holds the truth.
+
+References
+----------
+Weerahandi (1993), Journal of the American Statistical Association 88, 899-905 (generalised intervals). Burdick, Borror
+and Montgomery (2005), Design and Analysis of Gauge R&R Studies, SIAM, chapter 3 (the crossed design).
 """
 
 from __future__ import annotations
@@ -57,8 +62,8 @@ def design_table(
     Parameters
     ----------
     variances : DataFrame
-        As `crossed.crossed_shares` gives it, runs as rows and one value a cell: component, levels, df, mean_square,
-        with the run first, the sentence second, and "interaction + residual" third.
+        As `crossed.crossed_shares` gives it, runs as rows and one value a cell: component, levels, mean_square, with
+        the run first, the sentence second, and "interaction + residual" third.
     runs, sentences : sequence of int
         Of the designs: every combination. Two or more of each.
     by : str or sequence of str
@@ -218,7 +223,7 @@ def _groups(
 ) -> list[tuple[dict, np.ndarray, np.ndarray]]:
     """The name of each group; its variances (1, 3), none below 0; and pivotal draws (draw, 3) of them."""
     by = names_of(by, "by", where)
-    require_columns(variances, [*by, "component", "levels", "df", "mean_square"], where)
+    require_columns(variances, [*by, "component", "levels", "mean_square"], where)
     check_count("draws", draws, where, least=1_000)
     found = []
     for key, part in variances.groupby(by, sort=False, observed=True) if by else [((), variances)]:
@@ -227,16 +232,20 @@ def _groups(
                 f"{where}: the components are {part['component'].tolist()}; run, sentence and 'interaction + residual' "
                 "are wanted, once. Average repeated values (checkpoints) first, and name the columns of groups in by=."
             )
-        df, squares, levels = (part[name].to_numpy() for name in ("df", "mean_square", "levels"))
-        weights = moment_weights(levels[0], levels[1])
+        squares = part["mean_square"].to_numpy()
+        df, weights = mean_squares(*part["levels"].iloc[:2])
         drawn, _ = pivotal_quantities(df, squares, weights, draws, np.random.default_rng(seed))
         found.append((dict(zip(by, key, strict=True)), (weights @ squares).clip(min=0)[None], drawn))
     return found
 
 
-def moment_weights(runs: int, sentences: int) -> np.ndarray:
-    """(component, mean square): A, B and C are estimated by ``weights @ mean squares``, with one value a cell."""
-    return np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]]) / np.array([[sentences], [runs], [1]])
+def mean_squares(runs: int, sentences: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a crossing with one value a cell: the degrees of freedom (3,), and weights (component, mean square).
+
+    A, B and C are estimated by ``weights @ squares``.
+    """
+    df = np.array([runs - 1, sentences - 1, (runs - 1) * (sentences - 1)])
+    return df, np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]]) / np.array([[sentences], [runs], [1]])
 
 
 def design_coverage(
@@ -292,7 +301,7 @@ def design_coverage(
     with tqdm(total=len(cases) * simulations, desc="simulated suites", unit="suite", disable=not progress) as bar:
         for ((r, s), (run, sentence)), generator in zip(cases, generators, strict=True):
             truth = np.array([[run, sentence, 1 - run - sentence]])
-            weights, df = moment_weights(r, s), np.array([r - 1, s - 1, (r - 1) * (s - 1)])
+            df, weights = mean_squares(r, s)
             expected = np.linalg.solve(weights, truth[0])
             true_errors = {name: float(error[0]) for name, error in standard_errors(truth, *design, shared).items()}
             limits: dict[tuple[str, str], list[np.ndarray]] = {}

@@ -3,6 +3,11 @@
 A test that finds nothing says little before it is known what it could have found. Every function here gives the
 smallest effect that a two-sided test at 1 - ``level`` finds with probability ``power``, from the exact distribution of
 its statistic where there is one. For a family of m tests give ``level=1 - 0.05 / m``: what Holm asks of the first.
+
+References
+----------
+Hotelling (1953), New light on the correlation coefficient and its transforms, Journal of the Royal Statistical Society
+B 15, 193-232. Welch (1947), Biometrika 34, 28-35.
 """
 
 from __future__ import annotations
