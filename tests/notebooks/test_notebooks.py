@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
 from addends import tables
 from tests.decomposition import small_models
-from tests.notebooks.execution import NOTEBOOKS, glued, notebook, run
+from tests.notebooks.execution import NOTEBOOKS, glued, notebook, run, values
 from tests.rounding import bound
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +130,46 @@ def test_split_with_intervals_of_other_runs(parameters):
     assert float(found["width_these"]) < float(found["width_any"])
     assert float(found["agreement"]) < 2  # per cent: with the same model by statsmodels
     assert found["runs"] == "3"
+
+
+@pytest.fixture(scope="module")
+def made_factorial(tmp_path_factory):
+    """Three starts by four courses, a run that is alone in its row, and two runs again with other masks.
+
+    The values are one toy run's. Starts move each sentence (SD .03), masks a little (SD .003), courses not at all.
+    """
+    folder, generator = tmp_path_factory.mktemp("suites") / "made", np.random.default_rng(0)
+    (name, *_) = tables.read_suite(TOY, "runs")["run"]
+    runs, measured = (tables.read_suite(TOY, table, [name]) for table in ("runs", "measurements"))
+    measured = measured[(measured["checkpoint"] == measured["checkpoint"].max()) & (measured["target"] == "reference")]
+    codes, sentences = pd.factorize(measured["sentence"])
+    starts = generator.normal(0, 0.03, (5, len(sentences)))
+    seeds = [(i, j, j) for i in (1, 2, 3) for j in (1, 2, 3, 4)] + [(4, 1, 1), (1, 1, 101), (2, 2, 102)]
+    for i, j, d in seeds:
+        run = f"i{i}-o{j}-d{d}"
+        row = runs.assign(run=run, block="factorial", init_seed=i, order_seed=j, dropout_seed=d)
+        moved = measured.assign(run=run)
+        moved["importance"] += starts[i][codes] + generator.normal(0, 0.003, len(moved))
+        for table, frame in (("runs", row), ("measurements", moved)):
+            tables.write(frame, folder / table / f"{run}.parquet", table)
+    return str(folder)
+
+
+@pytest.mark.slow
+def test_start_or_course_of_a_suite_with_a_floor_beside_one_without_tables(made_factorial, tmp_path):
+    found = values(run(notebook("10_"), suites=[str(tmp_path / "not_yet"), made_factorial], permutations=199))
+    assert found["suite"] == "made"
+    assert "not_yet" in found["skipped"]
+    assert [found[name] for name in ("starts", "courses", "runs", "repeated", "left_out")] == [3, 4, 12, 2, 1]
+    assert [found[f"pairs_{kind}"] for kind in ("start", "course", "neither")] == [18, 12, 36]
+    shares = [found[f"{name}_share"] for name in ("start", "course", "both", "sentence", "rest")]
+    by_sentence = [found[f"{name}_sentence_share"] for name in ("start", "course")]
+    assert sum(shares + by_sentence) == pytest.approx(1)
+    assert by_sentence[0] > 20 * by_sentence[1]
+    assert found["start_beyond"] == found["cells"]
+    assert "2" in found["floor_sentence"]
+    assert found["clear_start_sentence"] == found["cells"]  # starts move sentences, masks hardly do
+    assert found["clear_course_sentence"] <= found["cells"] / 4
 
 
 @pytest.mark.slow

@@ -50,9 +50,9 @@ def test_means_are_those_of_the_pairs_one_by_one():
         assert table.loc["start", "excess"] == pytest.approx(table.loc["start", "mean"] - table.loc["neither", "mean"])
 
 
-@pytest.mark.parametrize(("sds", "found", "other"), [((0.7, 0), "start", "course"), ((0, 0.7), "course", "start")])
+@pytest.mark.parametrize(("sds", "found", "other"), [((1, 0), "start", "course"), ((0, 1), "course", "start")])
 def test_what_runs_share_is_seen_in_their_pairs(sds, found, other):
-    table = rows(factorial(start_sd=sds[0], course_sd=sds[1]), permutations=999)
+    table = rows(factorial(5, 5, start_sd=sds[0], course_sd=sds[1]), permutations=999)
     assert table.loc[found, "p"] == pytest.approx(0.001)
     assert table.loc[found, "lower"] > 0
     assert table.loc[other, "p"] > 0.01
@@ -122,7 +122,7 @@ def runs_of(cells, others=()):
 
 
 def test_roles_follow_from_the_seeds():
-    cells = list(product((1, 2, 3), (1, 2, 3, 4))) + [(4, 1)]
+    cells = [*product((1, 2, 3), (1, 2, 3, 4)), (4, 1)]
     roles = roles_of_runs(runs_of(cells, [(1, 1, 101), (4, 1, 104), (4, 4, 109)])).set_index("run")["role"]
     assert (roles == "factorial").sum() == 12
     assert roles["i4-o1"] == "left out"  # its row is not complete yet
