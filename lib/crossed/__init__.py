@@ -7,8 +7,8 @@
 :func:`crossed_shares` and :func:`replicated_shares` divide a balanced crossing in closed form. The package may import
 numpy, scipy, pandas, formulae, joblib, statsmodels, threadpoolctl and tqdm: neither torch nor anything of addends.
 
-The way of a fit: expressions, formulas, factors, matrices, design, scaling, elimination, likelihood, search, estimate.
-What an estimate tells: inference, profile, tables, results. Balanced crossings: pivots, balanced, coverage.
+The way of a fit: expressions, formulas, factors, matrices, design, scaling, elimination and nested, likelihood, search,
+estimate. What an estimate tells: inference, profile, tables, results. Balanced crossings: pivots, balanced, coverage.
 """
 
 from __future__ import annotations
