@@ -9,9 +9,9 @@ that of two factors of the runs, and :func:`above_floor` holds it against runs t
 package may import numpy, scipy, pandas, formulae, joblib, statsmodels, threadpoolctl and tqdm: neither torch nor
 anything of addends.
 
-The way of a fit: expressions, formulas, factors, matrices, design, scaling, elimination, likelihood, search, estimate.
-What an estimate tells: inference, profile, tables, results. Balanced crossings: pivots, cells, balanced, factorial,
-floor, coverage.
+The way of a fit: expressions, formulas, factors, matrices, design, scaling, elimination and nested, likelihood, search,
+estimate. What an estimate tells: inference, profile, tables, results. Balanced crossings: pivots, cells, balanced,
+factorial, floor, coverage.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ c of n_c rows with column sums s_c in mid level j::
 
 where "within" are the cross-products of W less its leaf means. g_c depends on c through n_c alone, so leaf levels with
 equal counts share one sum of s_c s_c', and mid levels made of the same counts share their sums of t_j t_j': in a
-balanced design one evaluation costs m^2, whatever the number of rows or levels.
+balanced design one evaluation costs m^2, whatever the number of rows or levels. Where several interactions are nested
+in one factor and not in each other, the module `nested` takes out all of them.
 
 Rows of three sentences (mid) in three runs; a star is a row, a cell with stars is a level of run:sentence (leaf)::
 

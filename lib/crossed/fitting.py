@@ -38,8 +38,9 @@ def fit(formula: str, data: pd.DataFrame, reml: bool = True) -> MixedFit:
         As in lme4, e.g. ``"chrf ~ importance + (importance | run) + (1 | sentence)"``; ``(x || run)`` for an
         uncorrelated slope, ``(1 | run:sentence)`` for an interaction, ``(1 | language/sentence)`` for nesting. Names
         that are no plain words stand in backticks. Everything written is used, or refused with its place.
-        Intercepts of one many-level factor and of one interaction nested in it cost next to nothing; the other random
-        terms are for few levels (2,000 effects in all).
+        Intercepts of one many-level factor and of the interactions nested in it cost little, however many levels they
+        have: ``(1 | sentence) + (1 | init:sentence) + (1 | order:sentence)`` is worked out sentence by sentence. The
+        factor must have an intercept itself. The other random terms are for few levels (2,000 effects in all).
 
         Left side: arithmetic on columns (``y - x``, ``log(y)``). A Boolean outcome is fitted as 0 and 1, as lme4 does.
 

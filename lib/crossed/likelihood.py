@@ -266,7 +266,7 @@ class Likelihood:
         return Solution(both[q:], root.T @ root, both[:q], factor[-1, -1] ** 2)
 
     def random_effects(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """The predicted effects b of each term, (level, k); the eliminated ones follow from the others in closed form."""
+        """The predicted effects b of each term, (level, k); those eliminated follow from the others in closed form."""
         solution = self.solve(blocks)
         effects = [np.zeros((term.levels, term.width)) for term in self.terms]
         left = self.y - self.x @ solution.beta

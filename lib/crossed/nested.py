@@ -177,7 +177,7 @@ class NestedElimination:
         return [2 * theta * slope for theta, slope in zip(thetas, found.tolist(), strict=True)]
 
     def effects(self, left: np.ndarray, *thetas: float) -> list[np.ndarray]:
-        """The predicted effects of each term, (level,): Theta^2 Z' inverse(V0) ``left``, for what others leave, (row,)."""
+        """The predicted effects of each term, (level,): Theta^2 Z' inverse(V0) left, of what others leave, (row,)."""
         pairs = zip(self.codes, self.counts, strict=True)
         sums = np.concatenate([np.bincount(codes, left, count) for codes, count in pairs])  # Z' left
         found = np.empty_like(sums)
@@ -199,7 +199,7 @@ def _steps(length: int, width: int) -> Iterator[slice]:
 
 
 def _blocks(gram: sparse.coo_array, parent: np.ndarray, term: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of equally many levels: their levels (block, level), by term and code, and Z_j' Z_j (block, level, level)."""
+    """Blocks of equally many levels: their levels, (block, level), by term and code; Z_j' Z_j (block, level, level)."""
     order = np.lexsort((np.arange(len(parent)), term, parent))
     held = np.bincount(parent)
     starts = np.cumsum(held) - held

@@ -22,6 +22,8 @@ FORMULAS = {
     "y ~ x + (1 | sentence) + (0 + x | run)": ["x"],
     "y ~ x + (1 | run/sentence)": ["x"],
     "y ~ x + (x | run) + (z | sentence)": ["x", "z"],
+    "y ~ (1 | start) + (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": [],
+    "y ~ x + (x | run) + (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": ["x"],
 }
 
 
@@ -30,6 +32,7 @@ def forty():
     """Forty rows with missing cells and repeated ones."""
     data = simulate(runs=4, sentences=7, repeats=3, seed=4, slope=0.3, interaction=0.5)
     data["z"] = np.random.default_rng(9).normal(size=len(data))
+    data["start"], data["order"] = data["run"].isin(["r0", "r1"]), data["run"].isin(["r0", "r2"])
     return data.sample(n=40, random_state=3).reset_index(drop=True)
 
 
