@@ -130,7 +130,7 @@ def test_the_line_is_the_one_where_the_key_stands(tmp_path):
 def test_a_rule_that_lacks_a_verdict_is_refused(tmp_path):
     lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("  weakened")]
     (tmp_path / "claims.yaml").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(DataError, match="does not say when the verdict is 'weakened'"):
+    with pytest.raises(DataError, match="does not say when the verdict is weakened"):
         read_claims(tmp_path / "claims.yaml")
 
 
