@@ -91,7 +91,7 @@ def agreement_by_kind(
     The p-value is of a permutation within levels: if starts did not matter, the runs of a course could carry any of its
     start labels, so labels of starts are permuted within each course (and those of courses within each start), never
     freely. One-sided: pairs that share the factor agree more (are less far apart). With A starts and B courses there
-    are (A!)^(B - 1) different labellings of the starts, so that no p-value comes out below ``p_least`` but by chance.
+    are (A!)^(B - 1) different labellings of the starts: no p-value is below ``p_least``, whatever the draws.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _by_kind(
             "se": [*se, *missing],
             "lower": [*(excess - reach), *missing],
             "upper": [*(excess + reach), *missing],
-            "p": [*p, *missing],
+            "p": [*np.maximum(p, least), *missing],
             "p_least": [*least, *missing],
         }
     )
