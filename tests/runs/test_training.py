@@ -351,6 +351,23 @@ def test_a_training_killed_twice_ends_with_the_weights_of_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_a_training_stopped_at_a_checkpoint_takes_no_step_more_and_goes_on_from_there(
+    tmp_path, tokenizer, uninterrupted, monkeypatch
+):
+    steps, step = [], training._Trainer.training_step
+    monkeypatch.setattr(
+        training._Trainer, "training_step", lambda *given, **named: steps.append(1) or step(*given, **named)
+    )
+    folder, pairs = tmp_path / "run", some_pairs(tokenizer)
+    assert list(training.train(folder, OFTEN, SEEDS, tokenizer, pairs, cpu=True, until=6)) == [0, 3, 6]
+    assert len(steps) == 6
+    checkpoints = training.train(folder, OFTEN, SEEDS, tokenizer, pairs, cpu=True)
+    assert len(steps) == 12
+    for at, checkpoint in uninterrupted.items():
+        assert same(weights(checkpoints[at]), weights(checkpoint)), at
+
+
+@pytest.mark.slow
 def test_only_the_newest_checkpoint_keeps_what_resuming_needs(uninterrupted):
     assert list(uninterrupted) == [0, *OFTEN.checkpoints]
     folder = uninterrupted[12].parent
