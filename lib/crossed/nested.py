@@ -136,7 +136,7 @@ class NestedElimination:
                     which, maps = shape.levels[chosen], shape.maps[shape.pattern[chosen]]
                     t = maps @ sums[which.ravel()].toarray().reshape(*which.shape, -1)  # (block, r, m)
                     fitted[which] = maps.transpose(0, 2, 1) @ t[:, :, q:]
-                    t = t[:, :, :q].reshape(-1, q)
+                    t = t[:, :, :q].reshape(t.shape[0] * t.shape[1], q)
                     between[:q, :q] += t.T @ t
         # What the blocks leave of ``others``: by subtraction of cross-products its digits would be lost.
         left = others - z @ fitted

@@ -22,6 +22,7 @@ FORMULAS = {
     "y ~ x + (1 | sentence) + (0 + x | run)": ["x"],
     "y ~ x + (1 | run/sentence)": ["x"],
     "y ~ x + (x | run) + (z | sentence)": ["x", "z"],
+    "y ~ (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": [],
     "y ~ (1 | start) + (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": [],
     "y ~ x + (x | run) + (1 | sentence) + (1 | start:sentence) + (1 | order:sentence)": ["x"],
 }

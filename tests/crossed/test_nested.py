@@ -72,13 +72,14 @@ def indicator(codes):
 
 
 def eliminated(data, few=3):
-    """The elimination of sentence, init:sentence and order:sentence; [D X y]; and Z of each term."""
+    """The elimination of sentence, init:sentence and order:sentence; [D X y], D of ``few`` columns; and Z of each term."""
     generator = np.random.default_rng(1)
     terms = [
         pd.factorize(pd.MultiIndex.from_frame(data[names]), sort=True)[0]
         for names in (["sentence"], ["init", "sentence"], ["order", "sentence"])
     ]
-    dense, others = indicator(generator.integers(0, few, len(data))), generator.normal(size=(len(data), 2))
+    dense = (generator.integers(0, max(few, 1), len(data))[:, None] == np.arange(few)).astype(float)
+    others = generator.normal(size=(len(data), 2))
     found = NestedElimination(sparse.csr_array(dense), others, terms, terms[0])
     return found, np.hstack([dense, others]), [indicator(codes) for codes in terms]
 
@@ -103,9 +104,10 @@ def some(request, monkeypatch):
 # Identities
 
 
+@pytest.mark.parametrize("few", [3, 0])
 @pytest.mark.parametrize("thetas", [THETAS, (0.0, 0.0, 0.0), (0.3, 20.0, 0.4)])
-def test_products_and_determinant_are_those_of_the_whole_matrix(some, thetas):
-    sums, whole, columns = eliminated(some)
+def test_products_and_determinant_are_those_of_the_whole_matrix(some, thetas, few):
+    sums, whole, columns = eliminated(some, few)
     v = covariance(columns, thetas)
     gram, logdet = sums.gram(*thetas)
     np.testing.assert_allclose(gram, whole.T @ np.linalg.solve(v, whole), rtol=1e-10, atol=1e-10)
