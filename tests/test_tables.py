@@ -430,3 +430,33 @@ def test_a_part_that_cannot_be_meant_is_refused(tmp_path, given, message):
     suite_of(tmp_path)
     with pytest.raises(InputError, match=message):
         tables.read_suite(tmp_path, "measurements", **given)
+
+
+# The runs of a block
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["one file", "a file a run"])
+def test_the_runs_of_a_block_come_in_the_order_of_their_seeds(tmp_path, single):
+    one = frame_of("runs").iloc[[0]]
+    seeds = {"r-10": (10, 1), "r-2": (2, 9), "r-2b": (2, 3), "r-0": (None, None), "other": (1, 1)}
+    rows = [
+        one.assign(run=run, init_seed=init, order_seed=order, block="sizes" if run == "other" else "independent")
+        for run, (init, order) in seeds.items()
+    ]
+    if single:
+        tables.write(pd.concat(rows), tmp_path / "runs.parquet", "runs")
+    else:
+        for run, row in zip(seeds, rows, strict=True):
+            tables.write(row, tmp_path / "runs" / f"{run}.parquet", "runs")
+    assert tables.runs_in(tmp_path, "independent") == ["r-2b", "r-2", "r-10", "r-0"]
+    assert tables.runs_in(tmp_path, "sizes") == ["other"]
+    assert tables.runs_in(tmp_path) == ["other", "r-2b", "r-2", "r-10", "r-0"]
+    with pytest.raises(InputError, match=r"runs_in\(.*block='size'.*'independent', 'sizes'"):
+        tables.runs_in(tmp_path, "size")
+
+
+def test_without_a_table_of_runs_all_are_those_that_were_measured(tmp_path):
+    suite_of(tmp_path)
+    assert tables.runs_in(tmp_path) == ["a", "b"]
+    with pytest.raises(DataError, match="No 'runs' table"):
+        tables.runs_in(tmp_path, "independent")

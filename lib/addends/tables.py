@@ -395,6 +395,40 @@ def read_suite(
     return pd.concat([of_run[run] for run in dict.fromkeys(runs)], ignore_index=True)
 
 
+def runs_in(folder: str | os.PathLike, block: str | None = None) -> list[str]:
+    """The names of the runs of the suite whose tables lie under ``folder``, in the order of their seeds.
+
+    ::
+
+        runs_in("data/toy", "independent")  # ['ora-i1-o1', 'ora-i2-o2', 'ora-i3-o3']
+
+    They are sorted by the seed of the start, then by that of the order, then by name; a run without seeds comes last.
+
+    Parameters
+    ----------
+    folder : path
+    block : str, or None
+        The runs of this block alone. None stands for all runs of the suite. Where ``folder`` has no table of runs, None
+        stands for the runs that were measured.
+
+    Raises
+    ------
+    DataError
+        As `read` does.
+    InputError
+        If no run is in ``block``.
+    """
+    described = Path(folder, "runs.parquet").exists() or Path(folder, "runs").exists()
+    if block is None and not described:
+        return sorted(read_suite(folder, "measurements", columns=["run"])["run"].unique())
+    columns = ["run", "block", "init_seed", "order_seed"]
+    runs = read_suite(folder, "runs", columns=columns).sort_values(["init_seed", "order_seed", "run"])
+    if block is None:
+        return runs["run"].tolist()
+    check_choice("block", block, sorted(runs["block"].unique()), f"runs_in({str(folder)!r})")
+    return runs.loc[runs["block"] == block, "run"].tolist()
+
+
 def read_parquet(
     file: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] = ()
 ) -> pd.DataFrame:
