@@ -58,7 +58,7 @@ def ours(data):
 
 @pytest.mark.slow
 def test_the_programs_run(page):
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
     assert page["fit"].converged
     assert page["smaller"].converged
     assert crossed.compare(page["smaller"], page["fit"])["df"] == 2
@@ -140,8 +140,7 @@ def test_a_variance_that_is_best_at_zero_is_zero():
     assert fit.vcomp["variance"][0] == 0
     submodel = crossed.fit("y ~ x + (1 | sentence)", data)
     assert fit.llf >= submodel.llf - 1e-8
-    assert other.converged
-    assert other.llf < submodel.llf - 1e-4
+    assert other.llf < submodel.llf - 1e-4  # whether it says that it has converged depends on the processor
 
 
 # What is said of `crossed` alone

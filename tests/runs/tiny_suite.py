@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from addends import tables
-from addends.runs import lineage, proofs, sentences, training, vocabulary, workfolder
-from addends.runs.suite import Block, Condition, Recipe, Run, Seeds, Suite
-from addends.runs.toy import corpus as toy
+from addends.runs import lineage, proofs, sentences, training, workfolder
+from addends.runs.suite import Block, Condition, MadeUpCorpus, Recipe, Run, Sample, Seeds, Suite, Vocabulary
 
 STEPS = (3, 6, 9, 12)
 KEPT = (0, 6)
-
-
-@cache
-def split() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return toy.split("ora", 80, 6, seed=1)
-
-
-def _tokenizer(folder: Path):
-    pairs = split()[0]
-    return vocabulary.train([*pairs["source"], *pairs["target"]], folder, 80, coverage=1.0, byte_fallback=False)
 
 
 ORA = Condition(("ora",))
@@ -52,9 +40,9 @@ SUITE = Suite(
     ),
     keep_states=KEPT,
     own_tokens=10,
-    held_out=lambda: split()[1],
-    pairs=lambda run: split()[0],
-    tokenizer=_tokenizer,
+    corpus=MadeUpCorpus(("ora",), pairs=80, seed=1),
+    held_out=Sample("ora", 6),
+    vocabulary=Vocabulary(80, coverage=1.0, byte_fallback=False),
 )
 
 
