@@ -97,6 +97,22 @@ def test_over_steps_draws_each_run_on_a_logarithmic_axis(ax, crossed, hue):
         assert tuple(np.round(series, 9)) in drawn
 
 
+@pytest.mark.parametrize("hue", ["run", "term"])
+def test_many_runs_are_thin_lines_under_their_mean_and_have_no_name(ax, crossed, hue):
+    last = crossed[(crossed["layer"] == 2) & ((crossed["term"] == "S") | (hue == "term"))]
+    one = last[last["run"] == "a"]
+    many = pd.concat([one.assign(run=f"r{n}", importance=one["importance"] + n**2) for n in range(9)])
+    plots.over_steps(many, "importance", ax=ax, hue=hue)
+    thin = {tuple(np.round(line.get_ydata(), 9)) for line in ax.lines if line.get_linewidth() < 1}
+    of_s = many[many["term"] == "S"].pivot(index="checkpoint", columns="run", values="importance")
+    for run in of_s:
+        assert tuple(np.round(of_s[run], 9)) in thin
+    mean = of_s.mean(axis=1)
+    assert any(np.allclose(line.get_ydata(), mean) and line.get_linewidth() == 2 for line in ax.lines)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == (["mean of 9 runs"] if hue == "run" else list(style.TERM_NAMES["sublayer"].values()))
+
+
 def test_correlations_has_a_dot_a_run_and_version(ax):
     frame = pd.DataFrame({"term": ["S", "S", "T", "T"], "run": ["a", "b"] * 2, "rho": [0.1, 0.2, -0.3, 0.4]})
     frame["other"] = -frame["rho"]
@@ -206,6 +222,28 @@ def test_without_intervals_there_are_dots_alone(ax, estimates):
 def test_refused(ax, estimates, change, words):
     with pytest.raises(InputError, match=words):
         plots.slopes(change(estimates), "run", "slope", ax=ax)
+
+
+def test_the_slopes_of_many_runs_stand_under_their_mean(ax):
+    runs = [f"r{n}" for n in range(9)]
+    each = pd.DataFrame(
+        [(t, r, k - n) for k, t in enumerate("TS") for n, r in enumerate(runs)], columns=["term", "run", "estimate"]
+    )
+    each = each.assign(lower=each["estimate"] - 1, upper=each["estimate"] + 2)
+    over = pd.DataFrame({"term": ["T", "S"], "mean": [-4.0, -3.0], "lower": [-7.0, -6.5], "upper": [-1.0, 0.5]})
+    assert plots.slopes_of_runs(each, over, "slope (points)", ax=ax) is ax
+    of_runs, of_means = (line for line in ax.lines if line.get_marker() == "o")
+    assert sorted(of_runs.get_xdata()) == sorted(each["estimate"])
+    assert np.round(of_runs.get_ydata()).tolist() == each["term"].map("ST".index).tolist()
+    assert len(set(of_runs.get_ydata())) == 18  # no dot hides another
+    assert dict(zip(of_means.get_ydata(), of_means.get_xdata(), strict=True)) == {1: -4.0, 0: -3.0}
+    drawn = [*zip(each["lower"], each["upper"], strict=True), *zip(over["lower"], over["upper"], strict=True)]
+    assert ends(ax) == sorted(drawn)
+    assert ax.get_legend_handles_labels()[1] == ["each run", "mean over runs"]
+    with pytest.raises(InputError, match="stand more than once"):
+        plots.slopes_of_runs(pd.concat([each, each]), over, "slope", ax=ax)
+    with pytest.raises(InputError, match="no column 'mean'"):
+        plots.slopes_of_runs(each, over.drop(columns="mean"), "slope", ax=ax)
 
 
 # Deviations.

@@ -20,6 +20,8 @@ from addends.figures.style import (
     term_palette,
 )
 
+GREY = "#7F7F7F"  # of what is beside a mean or an estimate: single runs, theory
+
 
 def stacked_importance(data: pd.DataFrame, tokens: Sequence[str], ax: plt.Axes | None = None) -> plt.Axes:
     """Bars of importance, one a token, stacked by term: shares above zero upward, shares below it downward.
@@ -92,6 +94,9 @@ def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None, 
 def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: str = "run") -> plt.Axes:
     """A quantity over training steps, on a logarithmic scale: a line a run, or coloured by term.
 
+    More runs than there are colours are thin lines, grey or in the colour of their term, under a thick one for their
+    mean.
+
     Parameters
     ----------
     data : DataFrame
@@ -99,17 +104,29 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
     """
     require_columns(data, ("checkpoint", value, hue), "over_steps")
     ax = ax or plt.gca()
+    crowded = "run" in data and data["run"].nunique() > len(SERIES_COLOURS)
+    thin = {"units": "run", "estimator": None, "linewidth": 0.6, "alpha": 0.5}
     if hue == "term":
         terms = in_order(data["term"])
         names, colours = _names(terms), list(term_palette(terms).values())
         drawn = data.assign(term=data["term"].map(names))
-        extra: dict = {"hue_order": list(names.values()), "palette": colours}
-        if "run" in data:
-            extra |= {"units": "run", "estimator": None}
+        common = {"data": drawn, "x": "checkpoint", "y": value, "hue": hue, "ax": ax}
+        common |= {"hue_order": list(names.values()), "palette": colours}
+        if crowded:
+            sns.lineplot(**common, **thin, legend=False)
+            sns.lineplot(**common, errorbar=None, linewidth=2)
+        else:
+            sns.lineplot(**common, **({"units": "run", "estimator": None} if "run" in data else {}))
+    elif crowded:
+        sns.lineplot(data, x="checkpoint", y=value, ax=ax, color=GREY, **thin)
+        label = f"mean of {data['run'].nunique()} runs"
+        sns.lineplot(
+            data, x="checkpoint", y=value, ax=ax, color=SERIES_COLOURS[0], errorbar=None, linewidth=2, label=label
+        )
     else:
-        drawn, levels = data, data[hue].nunique()
+        levels = data[hue].nunique()
         extra = {"palette": list(SERIES_COLOURS[:levels])} if levels <= len(SERIES_COLOURS) else {}
-    sns.lineplot(drawn, x="checkpoint", y=value, hue=hue, ax=ax, **extra)
+        sns.lineplot(data, x="checkpoint", y=value, hue=hue, ax=ax, **extra)
     ax.set_xscale("log")
     label = {**INDICATOR_LABELS, **METRIC_LABELS}.get(value, value)
     ax.set(xlabel="training step (log scale)", ylabel=label)
@@ -133,6 +150,7 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
     ax = ax or plt.gca()
     tall = data.melt(id_vars=[y, "run"], value_vars=list(values), var_name="version", value_name="spearman")
     tall["version"] = tall["version"].map(values)
+    crowded = data["run"].nunique() > len(SERIES_COLOURS)
     sns.stripplot(
         tall,
         x="spearman",
@@ -141,6 +159,8 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
         hue="version",
         dodge=True,
         jitter=False,
+        size=3 if crowded else 5,
+        alpha=0.5 if crowded else 1,
         palette=list(SERIES_COLOURS[: len(values)]),
         ax=ax,
     )
@@ -219,6 +239,44 @@ def slopes(
     return ax
 
 
+def slopes_of_runs(
+    data: pd.DataFrame, over: pd.DataFrame, label: str, ax: plt.Axes | None = None, y: str = "term"
+) -> plt.Axes:
+    """The slope in each run as a grey dot on its interval, and the mean of the runs' slopes with its interval on top.
+
+    Parameters
+    ----------
+    data, over : DataFrame
+        `statistics.slopes_by_level` gives both, here of one layer and method: ``y``, run, estimate, lower, upper; and
+        ``y``, mean, lower, upper.
+    label : str
+        Of the horizontal axis, with the unit.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a pair of ``y`` and run, or a level of ``y`` in ``over``, stands twice.
+    """
+    require_columns(data, (y, "run", "estimate", "lower", "upper"), "slopes_of_runs")
+    require_columns(over, (y, "mean", "lower", "upper"), "slopes_of_runs")
+    refuse_repeated(data, (y, "run"), "slopes_of_runs", "Choose one layer and one method before drawing.")
+    refuse_repeated(over, (y,), "slopes_of_runs", "Choose one layer and one method before drawing.")
+    ax = ax or plt.gca()
+    rows, runs = _rows(data, y), list(dict.fromkeys(data["run"]))
+    height = data[y].map(rows.index) + 0.6 * ((data["run"].map(runs.index) + 0.5) / len(runs) - 0.5)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.hlines(height, data["lower"], data["upper"], color=GREY, linewidth=0.8, alpha=0.5)
+    ax.plot(data["estimate"], height, "o", markersize=2.5, color=GREY, label="each run")
+    middle = over[y].map(rows.index)
+    ax.hlines(middle, over["lower"], over["upper"], color=SERIES_COLOURS[1], linewidth=3, alpha=0.7, zorder=3)
+    ax.plot(over["mean"], middle, "o", markersize=6, color=SERIES_COLOURS[1], zorder=4, label="mean over runs")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel=label, ylabel=y)
+    return ax
+
+
 def against_runs(data: pd.DataFrame, theory: pd.DataFrame, label: str, ax: plt.Axes | None = None) -> plt.Axes:
     """An estimate and its interval against the number of runs that it rests on, and what theory lets expect.
 
@@ -246,14 +304,14 @@ def against_runs(data: pd.DataFrame, theory: pd.DataFrame, label: str, ax: plt.A
     require_columns(theory, ("runs", "lower", "upper"), "against_runs")
     refuse_repeated(data, ("runs",), "against_runs", "Choose one indicator before drawing.")
     ax = ax or plt.gca()
-    estimates, limits, grey = SERIES_COLOURS[0], SERIES_COLOURS[1], "#7F7F7F"
+    estimates, limits = SERIES_COLOURS[:2]
     ax.vlines(data["runs"], data["lower_lowest"], data["upper_highest"], color=limits, linewidth=1, alpha=0.7)
     ax.vlines(data["runs"], data["lower"], data["upper"], color=limits, linewidth=3, alpha=0.6, label="interval")
     ax.vlines(data["runs"] + 0.35, data["lowest"], data["highest"], color=estimates, linewidth=3, label="range")
     ax.plot(data["runs"], data["median"], "o", color=estimates, label="estimate")
     for side in ("lower", "upper"):
         name = "theory" if side == "lower" and len(theory) else None
-        ax.plot(theory["runs"], theory[side], linestyle="--", color=grey, linewidth=1.2, label=name)
+        ax.plot(theory["runs"], theory[side], linestyle="--", color=GREY, linewidth=1.2, label=name)
     ax.set_xticks(data["runs"])
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="runs", ylabel=label)
