@@ -199,8 +199,8 @@ def _by_dask(
             ) from error
         except (distributed.client.FutureCancelledError, OSError) as error:
             raise DataError(
-                f"The scheduler went away ({str(error).splitlines()[0]}). What is finished stays on the disk: call again, and it goes on "
-                "from there."
+                f"The scheduler went away ({str(error).splitlines()[0]}). What is finished stays on the disk: call "
+                "again, and it goes on from there."
             ) from error
 
 
