@@ -72,7 +72,7 @@ def indicator(codes):
 
 
 def eliminated(data, few=3):
-    """The elimination of sentence, init:sentence and order:sentence; [D X y], D of ``few`` columns; and Z of each term."""
+    """The elimination of three terms by sentence; [D X y], with ``few`` columns in D; and Z of each term."""
     generator = np.random.default_rng(1)
     terms = [
         pd.factorize(pd.MultiIndex.from_frame(data[names]), sort=True)[0]

@@ -58,7 +58,7 @@ def ours(data):
 
 @pytest.mark.slow
 def test_the_programs_run(page):
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
     assert page["fit"].converged
     assert page["smaller"].converged
     assert crossed.compare(page["smaller"], page["fit"])["df"] == 2
