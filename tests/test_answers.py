@@ -23,8 +23,8 @@ from crossed import replicated_shares
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "european"
-RUNS = ["fra-i1-o1", "fra-i2-o2", "fra-i3-o3"]
-"""The three runs that the pages rest on: they differ in all their seeds."""
+RUNS = tables.runs_in(DATA, "independent")
+"""The runs that the pages rest on: they differ in all their seeds."""
 
 
 def read(name: str) -> pd.DataFrame:
@@ -72,12 +72,13 @@ def test_indicators_go_with_another_runs_quality_nearly_as_with_their_own(sizes)
     own, others = (frame.abs() for frame in sizes)
     assert own["rho_levels"].median() == pytest.approx(0.7, abs=0.05)  # "with rank correlations of .7 in the median"
     assert others["rho_levels"].median() > 0.95 * own["rho_levels"].median()  # "nearly as well"
-    assert own["rho_differences"].median() == pytest.approx(0.2, abs=0.05)  # "weakly (about .2)"
+    assert own["rho_differences"].median() == pytest.approx(0.25, abs=0.03)  # "weakly (about .25)"
     excess = own - others.groupby(["run", "layer", "term"]).mean()
-    assert (excess[["rho_differences", "rho_given_step"]].median() < 0.03).all()  # "hardly more so"
+    assert excess["rho_differences"].median() == pytest.approx(0.025, abs=0.01)  # ".03 more in the median"
+    assert excess["rho_given_step"].median() < 0.03
     by_run = excess.groupby("run")[["rho_differences", "rho_given_step"]].median()
     assert by_run.min().min() < 0.01  # not in every run
-    assert by_run.max().max() < 0.1
+    assert by_run.max().max() < 0.15
 
 
 def test_the_control_has_no_power_for_levels_and_some_for_differences(curves):
@@ -85,23 +86,22 @@ def test_the_control_has_no_power_for_levels_and_some_for_differences(curves):
     pairs = list(itertools.combinations(RUNS, 2))
     levels = [stats.spearmanr(curves[a], curves[b]).statistic for a, b in pairs]
     changes = [stats.spearmanr(curves[a].diff()[1:], curves[b].diff()[1:]).statistic for a, b in pairs]
-    assert min(levels) > 0.97
-    assert 0.4 < min(changes) <= max(changes) < 0.75
-    assert says("book/intro.md", "runs' own quality curves correlate above .97 with one another")
+    assert 0.95 < min(levels) < 0.965
+    assert 0.3 < min(changes) <= max(changes) < 0.85
+    assert says("book/intro.md", "runs' own quality curves correlate above .95 with one another")
     assert says("notebooks/04_compare_runs_and_quality.ipynb", "for levels this control tells nothing")
 
 
-def test_the_signs_of_partial_correlations_agree_little_more_often_than_coins(sizes):
+def test_the_signs_of_partial_correlations_agree_least_often(sizes):
     signs = np.sign(sizes[0]).groupby(["layer", "term"]).sum().abs().eq(len(RUNS)).sum()
-    coins = 15 * 2 * 0.5 ** len(RUNS)
-    assert signs["rho_given_step"] < 2 * coins
-    assert min(signs["rho_levels"], signs["rho_differences"]) > 3 * coins
+    assert signs["rho_given_step"] < 5
+    assert min(signs["rho_levels"], signs["rho_differences"]) > signs["rho_given_step"]
 
 
 def test_runs_differ_more_than_a_run_moves(curves):
     plateau = curves[curves.index >= 0.95 * curves.index.max()]
-    assert plateau.mean().max() - plateau.mean().min() == pytest.approx(1.24, abs=0.05)
-    assert (plateau.max() - plateau.min()).mean() == pytest.approx(0.70, abs=0.05)
+    assert plateau.mean().max() - plateau.mean().min() == pytest.approx(2.7, abs=0.3)
+    assert (plateau.max() - plateau.min()).mean() == pytest.approx(0.75, abs=0.1)
 
 
 # The second question: run or sentence?
@@ -119,17 +119,17 @@ def largest():
     return found
 
 
-def test_after_the_last_layer_the_sentence_has_the_largest_share_and_below_it_in_four_of_ten(largest):
+def test_after_the_last_layer_the_sentence_has_the_largest_share_and_below_it_in_half(largest):
     last = max(layer for layer, _ in largest)
     won = {key: component == "sentence" for key, (component, _) in largest.items()}
     assert [won[last, term] for term in "ISTFC"] == [True] * 5
-    assert sum(won[layer, term] for layer in range(1, last) for term in "ISTFC") == 4
-    assert says("book/intro.md", "for all 5 terms after the last layer, and for 4 of 10 in layers 1 and 2")
+    assert sum(won[layer, term] for layer in range(1, last) for term in "ISTFC") == 5
+    assert says("book/intro.md", "for all 5 terms after the last layer, and for 5 of 10 in layers 1 and 2")
 
 
-def test_the_runs_share_is_not_known_from_so_few(largest):
+def test_the_runs_share_is_known_from_so_many(largest):
     widths = sorted(width for _, width in largest.values())
-    assert widths[len(widths) // 2] > 0.5
+    assert widths[len(widths) // 2] < 0.25
 
 
 def of_plateau() -> pd.DataFrame:
@@ -157,12 +157,12 @@ def shares():
 
 def test_the_sentence_against_all_that_belongs_to_a_model(shares):
     won = shares.idxmax(axis=1) == "sentence"
-    assert (won.sum(), len(won)) == (56, 96)
-    assert says("book/intro.md", "it has the largest share in 56 of 96 cases")
+    assert (won.sum(), len(won)) == (53, 96)
+    assert says("book/intro.md", "it has the largest share in 53 of 96 cases")
     beats = (shares["sentence"] > shares["run"] + shares["run:sentence"])["importance"]
-    assert beats.groupby("layer").agg(["sum", "size"]).to_numpy().tolist() == [[0, 8], [5, 8], [8, 8]]
+    assert beats.groupby("layer").agg(["sum", "size"]).to_numpy().tolist() == [[1, 8], [5, 8], [8, 8]]
     assert says(
-        "book/intro.md", "for 8 of 8 terms of both methods after the last layer, and for 5 of 16 in layers 1 and 2"
+        "book/intro.md", "for 8 of 8 terms of both methods after the last layer, and for 6 of 16 in layers 1 and 2"
     )
 
 
@@ -171,10 +171,10 @@ def test_the_estimate_and_interval_of_the_runs_share():
     factors = ("run", "sentence", "checkpoint")
     found = replicated_shares(rows, "importance", *factors, "target_tokens", rows="any", draws=4_000)
     found = found.set_index("component")
-    assert found.loc["run", "share"] == pytest.approx(0.03, abs=0.005)
+    assert found.loc["run", "share"] == pytest.approx(0.02, abs=0.005)
     assert found.loc["run", "share_lower"] == pytest.approx(0.01, abs=0.005)
-    assert found.loc["run", "share_upper"] == pytest.approx(0.60, abs=0.03)
-    assert says("book/intro.md", "the estimate is 3 %, and the interval goes from 1 to 60 %")
+    assert found.loc["run", "share_upper"] == pytest.approx(0.05, abs=0.005)
+    assert says("book/intro.md", "is 2 %, and the interval goes from 1 to 5 %")
 
 
 def test_leaving_a_run_out_moves_the_estimate_by_the_distance_from_it(shares):
@@ -184,7 +184,7 @@ def test_leaving_a_run_out_moves_the_estimate_by_the_distance_from_it(shares):
         spared = [shares_of(rows[rows["run"] != run], "importance")["run"] for run in RUNS]
         moved[term] = np.abs(np.array(spared) - shares.loc[("importance", "sublayer", 3, term), "run"]).max()
     assert max(moved, key=moved.get) == "T"
-    assert moved["T"] == pytest.approx(0.17, abs=0.005)
+    assert moved["T"] == pytest.approx(0.04, abs=0.01)  # no run carries the result
 
 
 def test_length_explains_little_of_the_example_and_much_of_other_terms():
@@ -207,17 +207,32 @@ def test_the_correlation_within_sentences_is_in_the_last_layer_and_small():
     cells = cells - cells.groupby(["layer", "term", "sentence"]).transform("mean")
     r = {key: rows["importance"].corr(rows["chrf"]) for key, rows in cells.groupby(["layer", "term", "run"])}
     last = {term: [r[3, term, run] for run in RUNS] for term in "STC"}
-    assert min(last["S"]) > 0.08
-    assert max(last["T"]) < -0.13
-    assert min(last["C"]) > 0.12
+    mean = {term: np.mean(values) for term, values in last.items()}
+    assert 0.08 < mean["S"] < 0.15
+    assert -0.15 < mean["T"] < -0.08
+    assert 0.02 < mean["C"] < 0.07
     assert max(abs(value) for values in last.values() for value in values) < 0.25
     for layer, term in itertools.product((1, 2), "STC"):  # a median over layers would hide the last
-        assert abs(sum(r[layer, term, run] for run in RUNS)) / 3 < 0.05
+        assert abs(np.mean([r[layer, term, run] for run in RUNS])) < 0.06
 
 
-def test_the_t_test_on_three_slopes_has_no_power_and_the_page_says_what_it_needs():
-    needed = stats.t.ppf(1 - 0.05 / 2 / 24, 2)
-    assert needed == pytest.approx(21.9, abs=0.1)
+def test_runs_that_end_better_give_the_source_a_larger_part_of_the_last_state():
+    """One of 24 cells, counted by Holm: by token, S after the last layer."""
+    quality = read("quality").query("metric == 'nll' and set == 'further' and checkpoint == 3000")
+    nll = quality.set_index("run")["score"].astype(float)
+    found = read("trajectories").query("target == 'reference' and checkpoint == 3000 and layer > 0")
+    r, p = {}, {}
+    for key, rows in found.groupby(["by", "layer", "term"]):
+        both = pd.concat([rows.set_index("run")["importance"].astype(float), nll], axis=1, join="inner")
+        r[key], p[key] = stats.pearsonr(both["importance"], both["score"])
+    assert len(r) == 24
+    assert min(p, key=p.get) == ("token", 3, "S")
+    assert r["token", 3, "S"] == pytest.approx(-0.82, abs=0.02)
+    assert sorted(p.values())[0] < 0.05 / 24 < sorted(p.values())[1] * 24 / 23
+    assert says("book/intro.md", "a correlation of -.82 with their negative log-likelihood")
+
+
+def test_the_page_on_slopes_says_what_its_t_test_needs():
     page = "notebooks/07_predict_quality_within_runs.ipynb"
     assert says(page, "finding needs $|t|$ above {glue:text}`t_needed:.1f`")
     for hiding in ("between_size", "within_size"):  # medians over layers

@@ -307,7 +307,7 @@ def _eliminated(terms: list[Term]) -> tuple[list[int], int | None]:
     intercepts = [number for number, term in enumerate(terms) if term.intercept_only]
     for outer in intercepts:
         held = [number for number in intercepts if _nested(terms[number], terms[outer])]
-        if len(held) < 3 and set(held) <= set(pair):
+        if set(held) <= set(pair):
             continue
         sizes = sum(np.bincount(_parents(terms[number], terms[outer])).astype("float64") for number in held)
         if np.sum(sizes**2) > LARGEST:
