@@ -96,7 +96,7 @@ class Faults:
     >>> faults.add(("blocks", "a", 0), "given is 2, allowed is 1")
     >>> faults.refuse()
     Traceback (most recent call last):
-    addends.errors.InputError: my.yaml, line 9, blocks.a[0]: given is 2, allowed is 1.
+    crossed.errors.InputError: my.yaml, line 9, blocks.a[0]: given is 2, allowed is 1.
     """
 
     def __init__(self, path: Path, lines: dict[Place, int]):
