@@ -56,6 +56,9 @@ def factorial_shares(
     "... + residual". Intervals are generalised, as those of `crossed.crossed_shares`. A main effect of four levels
     has three degrees of freedom: ``sd_multipliers(df + 1)`` says how far its SD is known at best, .57 to 3.7.
 
+    Effects of one kind count as independent and of one variance. Sentences that differ in how much they vary leave
+    fewer degrees of freedom than the table says, and intervals of the components by ``column`` are then too short.
+
     Parameters
     ----------
     data : DataFrame
