@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer, MarianTokenizer
@@ -26,6 +30,11 @@ ODD = [
     "▁la <0xE4>",
     "1 < 2 > 0",
 ]
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder, but for the empty files that stand for claims."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".claim")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +116,7 @@ def test_a_folder_of_something_else_is_refused_before_training_and_left_alone(tm
 def test_too_many_pieces_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(InputError, match=r"pieces=4000: .*too high"):
         vocabulary.train(TEXT, tmp_path / "vocabulary", 4000)
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []
 
 
 def test_sentences_that_cannot_be_read_leave_nothing(tmp_path):
@@ -117,7 +126,7 @@ def test_sentences_that_cannot_be_read_leave_nothing(tmp_path):
 
     with pytest.raises(InputError, match="line 2 is bad"):
         vocabulary.train(sentences(), tmp_path / "vocabulary", PIECES)
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []
 
 
 def test_training_that_was_cut_off_leaves_no_half_folder_and_starts_again(folder, tmp_path, monkeypatch):
@@ -130,7 +139,7 @@ def test_training_that_was_cut_off_leaves_no_half_folder_and_starts_again(folder
             vocabulary.train(TEXT, tmp_path / "vocabulary", PIECES)
     assert not (tmp_path / "vocabulary").exists()
     vocabulary.train(TEXT, tmp_path / "vocabulary", PIECES)
-    assert [file.name for file in tmp_path.iterdir()] == ["vocabulary"]
+    assert names_in(tmp_path) == ["vocabulary"]
     assert (tmp_path / "vocabulary" / "vocab.json").read_bytes() == (folder / "vocab.json").read_bytes()
 
 
@@ -138,3 +147,16 @@ def test_global_random_state_is_left_alone(tmp_path):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     vocabulary.train(TEXT, tmp_path / "vocabulary", PIECES)
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+
+
+def test_of_several_processes_one_trains_and_all_have_the_same(tmp_path):
+    """Jobs of an array begin at the same time, and find no vocabulary."""
+    sentences = TEXT
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(3, mp_context=context) as pool:
+        found = list(pool.map(_pieces_of, [sentences] * 3, [tmp_path / "work" / "vocabulary"] * 3))
+    assert found[0] == found[1] == found[2]
+
+
+def _pieces_of(sentences: list[str], folder: Path) -> dict:
+    return vocabulary.train(sentences, folder, PIECES).get_vocab()

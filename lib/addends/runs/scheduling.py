@@ -72,8 +72,10 @@ def train(
     jobs = [(suite, name, work, cpu, several) for name in names]
     function = _train_apart if several else job.train
     with _log(suite, work) as log:
-        for (_, name, *_), seconds in _done(function, jobs, workers, scheduler, f"train {suite.name}", "run"):
-            log.info("trained %s in %.0f s", name, seconds)
+        done = _done(function, jobs, workers, scheduler, f"train {suite.name}", "run")
+        for (_, name, *_), seconds, outcome in done:
+            if outcome == "trained":
+                log.info("trained %s in %.0f s", name, seconds)
 
 
 def measure(
@@ -101,9 +103,10 @@ def measure(
     jobs = [(suite, name, step, work, cpu, again) for name in names for step in suite.checkpoints_of(suite.run(name))]
     left = {name: len(suite.checkpoints_of(suite.run(name))) for name in names}
     with _log(suite, work) as log:
-        for given, seconds in _done(job.measure, jobs, workers, scheduler, f"measure {suite.name}", "checkpoint"):
-            _, name, step, *_ = given
-            log.info("measured %s at step %d in %.1f s", name, step, seconds)
+        done = _done(job.measure, jobs, workers, scheduler, f"measure {suite.name}", "checkpoint")
+        for (_, name, step, *_), seconds, outcome in done:
+            if outcome == "measured":
+                log.info("measured %s at step %d in %.1f s", name, step, seconds)
             left[name] -= 1
             if not left[name]:
                 job.write_tables(suite, name, work, data)
@@ -112,8 +115,11 @@ def measure(
 
 def _done(
     function: Callable, jobs: Sequence[tuple], workers: int, scheduler: str | None, what: str, unit: str
-) -> Iterator[tuple[tuple, float]]:
-    """The jobs as they are done, and their seconds, under one progress bar; those that are claimed come last."""
+) -> Iterator[tuple[tuple, float, Any]]:
+    """The jobs as they are done, their seconds and outcomes, under one progress bar.
+
+    Those that another process has claimed come last: they are asked for here, again and again, until they are done.
+    """
     here = scheduler is None and min(workers, len(jobs)) == 1
     with tqdm(total=len(jobs), desc=what, unit=unit) as bar:
         while jobs:
@@ -125,11 +131,11 @@ def _done(
                     claimed.append(given)
                     continue
                 bar.update()
-                yield given, seconds
+                yield given, seconds, outcome
             if claimed:
                 bar.set_postfix_str(f"{len(claimed)} with another process", refresh=True)
                 time.sleep(_WAIT)
-            jobs = claimed
+            jobs, here = claimed, True
 
 
 def _train_apart(*given: Any) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from filelock import FileLock
 
 from addends.errors import InputError
 
@@ -54,10 +55,21 @@ def train(
         If SentencePiece cannot make that many pieces of these sentences, or if ``folder`` holds a vocabulary of
         another size, or something else.
     """
+    folder = Path(folder)
+    if (folder / "tokenizer_config.json").exists():
+        return _trained((), folder, pieces, coverage, byte_fallback)
+    unique = dict.fromkeys(sentences)  # read before anything is written
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.claim")):  # of several processes one trains, the others load
+        return _trained(unique, folder, pieces, coverage, byte_fallback)
+
+
+def _trained(
+    sentences: Iterable[str], folder: Path, pieces: int, coverage: float, byte_fallback: bool
+) -> MarianTokenizer:
     import sentencepiece
     from transformers import MarianTokenizer
 
-    folder = Path(folder)
     if (folder / "tokenizer_config.json").exists():
         tokenizer = MarianTokenizer.from_pretrained(folder)
         if len(tokenizer) != pieces:
@@ -68,14 +80,13 @@ def train(
         return tokenizer
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is no vocabulary, and not empty either. Name another folder, or clear this one.")
-    unique = dict.fromkeys(sentences)  # read before anything is written
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(unique),
+            sentence_iterator=iter(sentences),
             model_writer=model,  # a file's name would be written into the model: equal vocabularies have equal bytes
             vocab_size=pieces - 1,  # <pad> is Marian's own, the last id
             character_coverage=coverage,
