@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from addends import tables
 from addends.errors import DataError
-from addends.runs import proofs, sentences
+from addends.runs import lineage, proofs, sentences
 from addends.runs.suite import Suite
 from tests.runs.tiny_suite import SUITE, change_a_weight, digest_again, edit, train
 
@@ -128,3 +129,12 @@ def test_weights_of_other_shapes_are_named(trained, vocabulary):
     wider = replace(SUITE, recipe=replace(SUITE.recipe, dim=32))
     frame = proofs.prove(wider, "a", trained / "work", vocabulary)
     assert "other shapes or names" in frame["words"][0]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_of_this_process_do_not_make_it_another_machine(monkeypatch, threads):
+    """Training has one thread; whoever asks may have any number."""
+    record = lineage.machine() | {"threads": 1}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert proofs.is_here(record)
+    assert not proofs.is_here(record | {"torch": "another"})

@@ -21,7 +21,7 @@ import pandas as pd
 
 from addends.errors import DataError
 from addends.runs import lineage, sentences
-from addends.runs.suite import Run, Suite
+from addends.runs.suite import THREADS, Run, Suite
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +164,7 @@ def distance(
 
 def is_here(record: Mapping) -> bool:
     """Whether a record was written on a machine like this one, by the same versions of torch and transformers."""
-    machine = lineage.machine()
+    machine = lineage.machine() | {"threads": THREADS}  # of a training, whatever this process has
     return all(record.get(name) == machine[name] for name in lineage.MACHINE)
 
 
