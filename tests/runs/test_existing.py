@@ -12,7 +12,7 @@ import addends
 from addends import tables
 from addends.cli import main
 from addends.errors import DataError, InputError
-from addends.runs import existing, job, read_suite, sentences, vocabulary, workfolder
+from addends.runs import existing, job, read_suite, scheduling, sentences, vocabulary, workfolder
 from tests.conftest import SOURCES, TARGETS
 
 STEPS = (5, 40, 300)
@@ -58,7 +58,7 @@ def file(folder) -> Path:
 def finished(folder, tmp_path_factory):
     """The suite, and the work and data folder in which the command has measured it."""
     place, path = tmp_path_factory.mktemp("measured"), written(folder, FILE, "mine.yaml")
-    arguments = ["train", str(path), "--cpu", "--workers", "1", "--work", f"{place}/work", "--data", f"{place}/data"]
+    arguments = ["measure", str(path), "--cpu", "--workers", "1", "--work", f"{place}/work", "--data", f"{place}/data"]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
@@ -137,8 +137,8 @@ def test_the_lengths_are_counted_by_the_first_models_tokenizer(finished, tokeniz
 def test_other_models_under_the_same_names_are_refused(finished, folder):
     _, work, data = finished
     swapped = read_suite(written(folder, FILE.replace("model: two", "model: one/checkpoint-5"), "mine.yaml"))
-    with pytest.raises(DataError, match=r"two/measured holds measurements made with other models"):
-        job.train_and_measure(swapped, "two", work, data, cpu=True)
+    with pytest.raises(DataError, match=r"step 300 was measured with weights=.* now "):
+        scheduling.measure(swapped, ["two"], work, data, cpu=True)
 
 
 def test_there_is_nothing_to_ship(finished):
@@ -154,7 +154,7 @@ def test_a_tokenizer_of_another_size_is_refused(folder, tmp_path, pieces, messag
     other.save_pretrained(place)
     suite = read_suite(written(place.parent, FILE))
     with pytest.raises(InputError, match=message):
-        job.train_and_measure(suite, "two", tmp_path / "work", tmp_path / "data", cpu=True)
+        scheduling.measure(suite, ["two"], tmp_path / "work", tmp_path / "data", cpu=True)
     assert not (tmp_path / "data").exists()
 
 
@@ -214,3 +214,9 @@ def test_what_is_wrong_with_models_is_named_by_line(folder, case):
         read_suite(path)
     assert str(caught.value).startswith(str(path))
     assert f", {key}: " in str(caught.value)
+
+
+def test_there_is_nothing_to_train(finished):
+    suite, work, _ = finished
+    with pytest.raises(InputError, match="'mine' is of models that exist: there is nothing to train"):
+        scheduling.train(suite, ["one"], work)

@@ -61,10 +61,12 @@ def train(
     Raises
     ------
     InputError
-        If nothing answers at that address.
+        If nothing answers at that address, or the suite is of models that exist.
     DataError
         If the scheduler goes away, or jobs keep ending their workers.
     """
+    if suite.models:
+        raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     work = work.absolute()
     shards.refuse_read_only(work)
     sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))  # once, before the runs share it
