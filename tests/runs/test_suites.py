@@ -179,7 +179,7 @@ def test_further_made_up_sentences_share_no_side_with_anything_else():
     assert len(further) == 200
     run = Run("both", Condition(("ora", "ore")), Seeds(1, 1, 1))
     others = pd.concat([sentences.training_pairs(suite, run), sentences.held_out(suite)])
-        """Events of which some recur, which is rare among so few: later ones say what a training pair says."""
+    for side in ("source", "target"):
         assert further[side].is_unique
         assert not set(further[side]) & set(others[side])
     pd.testing.assert_frame_equal(
