@@ -21,7 +21,7 @@ LIB = ROOT / "lib"
 PAGES = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.ipynb")])
 
 # Which rooms a room may import, besides itself.
-GROUND = {"tables", "checks", "errors", "provenance"}
+GROUND = {"tables", "checks", "errors", "provenance", "yaml_lines"}
 ARROWS = {
     "crossed": set(),
     "ground": {"crossed"},

@@ -106,7 +106,7 @@ def test_claims_cannot_be_changed(claims):
         ("level: 0.95\n", "level: 95\n", r"line 10, level: .*less than 1"),
         ("  weakened: ", "  weaker: ", r"rule\.weaker"),
         ("  - runs: 3\n", "  - runs: no\n", r"line \d+, known\.0\.runs: .*integer"),
-        ("  B:\n", "  A:\n", r"line \d+, claims\.A: the key is there a second time"),
+        ("  B:\n", "  A:\n", r"line \d+: the key 'A' is given twice, first on line \d+"),
     ],
 )
 def test_what_is_wrong_is_named_by_file_line_and_key(tmp_path, old, new, said):

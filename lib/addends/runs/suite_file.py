@@ -49,7 +49,7 @@ from addends.runs.suite_schema import (
     TrainedSuite,
     faults,
 )
-from addends.runs.yaml_lines import Faults, Place, read_yaml
+from addends.yaml_lines import Faults, Place, read_yaml
 
 FOLDER = Path(__file__).parent / "suites"
 SUITES = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
@@ -95,7 +95,7 @@ class _Reader:
 
     def __init__(self, path: Path):
         self.path, self.folder = path, path.absolute().parent
-        self.data, lines = read_yaml(path)
+        self.data, lines = read_yaml(path, "Copy a suite that is shipped, and change it.")
         self.wrong = Faults(path, lines)
 
     def suite(self) -> Suite:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, crea
 
 from addends.runs.suite import Recipe, Vocabulary
 from addends.runs.toy.lexicon import LANGUAGES
-from addends.runs.yaml_lines import Place
+from addends.yaml_lines import Place
 
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Count = Annotated[int, Strict(), Field(ge=1)]

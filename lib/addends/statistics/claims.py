@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from addends.checks import listed, named, require_columns
 from addends.errors import DataError, InputError
+from addends.yaml_lines import Faults, read_yaml
 
 Verdict = Literal["supported", "weakened", "contradicted", "cannot be said"]
 Text = Annotated[str, Field(min_length=1)]
@@ -115,19 +115,15 @@ def read_claims(path: str | os.PathLike) -> Claims:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
-            root = yaml.compose(stream, Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise DataError(f"{path}: keys and values are wanted: {', '.join(Claims.model_fields)}.")
-    wrong = _doubled(root)
-    if not wrong:
-        try:
-            return Claims.model_validate(yaml.safe_load(path.read_bytes()))
-        except ValidationError as error:
-            wrong = [_complaint(root, details) for details in error.errors()]
-    raise DataError(f"{path} does not hold valid claims:\n" + "\n".join(f"  {line}" for line in wrong))
+        data, lines = read_yaml(path, f"Its keys are {listed(list(Claims.model_fields))}.")
+    except InputError as error:  # no YAML, or a key that stands twice
+        raise DataError(f"{path} does not hold valid claims:\n  {error}") from error
+    faults = Faults(path, lines)
+    try:
+        return Claims.model_validate(data)
+    except ValidationError as error:
+        wrong = [_complaint(faults, details) for details in error.errors()]
+        raise DataError("\n  ".join([f"{path} does not hold valid claims:", *wrong])) from error
 
 
 def verdict(lower: float, estimate: float, upper: float, smallest_effect: float) -> Verdict:
@@ -187,34 +183,9 @@ def cell(frame: pd.DataFrame, primary: Primary) -> pd.DataFrame:
     return frame[chosen]
 
 
-def _doubled(node: yaml.Node, place: str = "") -> list[str]:
-    """Keys that stand twice in one mapping: YAML's own reader takes the last of them without a word."""
-    found, seen = [], set()
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    for key, value in pairs:
-        name = f"{place}{key.value}"
-        if key.value in seen:
-            found.append(f"line {key.start_mark.line + 1}, {name}: the key is there a second time")
-        seen.add(key.value)
-        found += _doubled(value, f"{name}.")
-    for number, value in enumerate(node.value if isinstance(node, yaml.SequenceNode) else []):
-        found += _doubled(value, f"{place}{number}.")
-    return found
-
-
-def _complaint(root: yaml.MappingNode, details: Any) -> str:
+def _complaint(faults: Faults, details: Any) -> str:
     """``line 31, claims.A.primary.layer: what is wrong``: the key's line or, where it is missing, its parent's."""
-    node: yaml.Node = root
-    line = 1
-    for step in details["loc"]:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == str(step)]
-        else:
-            items = node.value if isinstance(node, yaml.SequenceNode) else []
-            found = [(item, item) for item in items[step : step + 1]] if isinstance(step, int) else []
-        if not found:
-            break
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    name = ".".join(str(step) for step in details["loc"] if step != "[key]") or "the file"
+    place = tuple(step for step in details["loc"] if step != "[key]")
+    line, _ = faults.where(place)
     given = "" if details["type"] == "missing" else f" (given: {str(details['input'])[:60]!r})"
-    return f"line {line}, {name}: {details['msg']}{given}"
+    return f"line {line}, {'.'.join(map(str, place)) or 'the file'}: {details['msg']}{given}"

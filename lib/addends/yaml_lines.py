@@ -28,8 +28,13 @@ _PLAIN = (
 _KNOWN = tuple(f"tag:yaml.org,2002:{tag}" for tag in ("str", "int", "float", "bool", "null", "timestamp", "value"))
 
 
-def read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
+def read_yaml(path: Path, remedy: str) -> tuple[Any, dict[Place, int]]:
     """The data of a file, and the line of every place in it: {("blocks", "a", "seeds", 0): 12}.
+
+    Parameters
+    ----------
+    remedy : str
+        What to do about an empty file, as a sentence.
 
     Raises
     ------
@@ -53,7 +58,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise InputError(f"{path}: no YAML: {' '.join(str(error).split())}.") from error
     if node is None:
-        raise InputError(f"{path} is empty. Copy a suite that is shipped, and change it.")
+        raise InputError(f"{path} is empty. {remedy}")
     lines: dict[Place, int] = {(): 1}
     return _value(node, (), lines, path, ()), lines
 
