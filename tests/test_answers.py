@@ -175,6 +175,11 @@ def test_the_estimate_and_interval_of_the_runs_share():
     assert found.loc["run", "share_lower"] == pytest.approx(0.01, abs=0.005)
     assert found.loc["run", "share_upper"] == pytest.approx(0.05, abs=0.005)
     assert says("book/intro.md", "is 2 %, and the interval goes from 1 to 5 %")
+    first = replicated_shares(
+        rows[rows["run"].isin(RUNS[:3])], "importance", *factors, "target_tokens", rows="any", draws=4_000
+    ).set_index("component")
+    assert first.loc["run", ["share_lower", "share_upper"]].tolist() == pytest.approx([0.01, 0.60], abs=0.03)
+    assert says("book/intro.md", "Three runs could not tell: theirs went from 1 to 60 %")
 
 
 def test_leaving_a_run_out_moves_the_estimate_by_the_distance_from_it(shares):
