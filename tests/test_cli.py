@@ -225,7 +225,7 @@ def test_an_altered_shard_is_named_and_is_exit_status_1(tmp_path, capsys):
 
 
 def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
-    call("measure", "toy", "--work", f"{tmp_path / 'work'}", "--data", f"{tmp_path / 'data'}")
+    call("measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
     said = capsys.readouterr().out
     assert said.startswith(f"Not trained in {tmp_path}/empty/toy: {', '.join(NAMES)}. Train first: addends train toy")
     assert list(tmp_path.iterdir()) == []
