@@ -45,8 +45,6 @@ def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = 
     InputError
         If the suite has no such run, or a held-out sentence or training pair is longer than the model's positions.
     """
-    if suite.models:
-        raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     run, folder = suite.run(name), workfolder.of_run(suite, name, work)
     shards.refuse_read_only(work)
     tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))

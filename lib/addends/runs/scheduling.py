@@ -65,8 +65,6 @@ def train(
     DataError
         If the scheduler goes away, or jobs keep ending their workers.
     """
-    if suite.models:
-        raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     work = work.absolute()
     shards.refuse_read_only(work)
     sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))  # once, before the runs share it

@@ -75,7 +75,15 @@ def training_pairs(suite: Suite, run: Run) -> pd.DataFrame:
 
 
 def tokenizer(suite: Suite, folder: Path) -> MarianTokenizer:
-    """The suite's tokenizer, trained on the training sides of all its languages where ``folder`` holds none."""
+    """The suite's tokenizer, trained on the training sides of all its languages where ``folder`` holds none.
+
+    Raises
+    ------
+    InputError
+        If the suite is of models that exist, which have tokenizers of their own.
+    """
+    if suite.models:
+        raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     wanted = suite.vocabulary
     if (folder / "tokenizer_config.json").exists():
         return vocabulary.train((), folder, wanted.pieces)
