@@ -238,7 +238,7 @@ def test_runs_that_end_better_give_the_source_a_larger_part_of_the_last_state():
 
 
 def test_the_page_on_slopes_says_what_its_t_test_needs():
-    page = "notebooks/07_predict_quality_within_runs.ipynb"
+    page = "notebooks/08_predict_quality_within_runs.ipynb"
     assert says(page, "finding needs $|t|$ above {glue:text}`t_needed:.1f`")
     for hiding in ("between_size", "within_size"):  # medians over layers
         assert not says(page, hiding)
@@ -261,7 +261,7 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
 
 @pytest.mark.parametrize(
     ("page", "by"),
-    {"04_compare": "sublayer", "05_split": "sublayer", "06_split": "sublayer", "07_predict": "token"}.items(),
+    {"04_compare": "sublayer", "05_split": "sublayer", "06_split": "sublayer", "08_predict": "token"}.items(),
 )
 def test_the_introduction_says_which_method_each_page_draws(page, by):
     (path,) = (ROOT / "notebooks").glob(f"{page}*.ipynb")
@@ -273,7 +273,7 @@ def test_the_introduction_says_which_method_each_page_draws(page, by):
 
 
 def test_the_released_analysis_has_two_bugs_a_latent_one_four_choices_and_a_finding():
-    page = text_of("notebooks/08_replicate_published_results.ipynb")
+    page = text_of("notebooks/11_replicate_published_results.ipynb")
     assert len(re.findall(r"### \d\. ", page)) == 2 + 1 + 4 + 1
     assert "## Two bugs, a latent bug, four choices and a finding" in page
     assert "defects" not in page
@@ -286,5 +286,5 @@ def test_the_released_median_over_sentences_is_that_of_pairs():
     assert medians["rho_sentence_pairs"] == pytest.approx(0.129, abs=0.001)
     assert medians["rho_pooled"] < 0.115
     assert says(
-        "notebooks/08_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
+        "notebooks/11_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
     )

@@ -14,9 +14,9 @@ SHIPPED = [ROOT / "data" / "european", ROOT / "data" / "toy"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def notebook(prefix: str) -> Path:
-    """The notebook whose name begins so: by name, for a new one moves the others' places."""
-    (path,) = [path for path in NOTEBOOKS if path.stem.startswith(prefix)]
+def notebook(name: str) -> Path:
+    """The notebook of this name, whatever its number: a new one moves the others' places."""
+    (path,) = [path for path in NOTEBOOKS if path.stem.partition("_")[2] == name]
     return path
 
 

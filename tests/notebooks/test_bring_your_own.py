@@ -18,7 +18,7 @@ from tests.notebooks.execution import figures, notebook, run, values
 def executed(folder: Path, **parameters) -> tuple[dict, list]:
     """Execute the notebook on a saved model: what it glued, by name, and its figures."""
     parameters = {"model_name": str(folder), "sources": SOURCES, **parameters}
-    content = run(notebook("09_"), **parameters)
+    content = run(notebook("bring_your_own_model"), **parameters)
     return values(content), figures(content)
 
 

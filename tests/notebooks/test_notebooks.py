@@ -43,7 +43,7 @@ def other_family(tmp_path_factory, tokenizer):
 
 @pytest.mark.slow
 def test_one_sentence_of_another_model(other_model):
-    found = glued(run(notebook("01_"), model_name=other_model, source="la maison est grande"))
+    found = glued(run(notebook("decompose_one_sentence"), model_name=other_model, source="la maison est grande"))
     for bits in (32, 64):
         assert 0 <= float(found[f"error{bits}"]) <= bound(f"float{bits}", layers=4)
 
@@ -53,7 +53,7 @@ def test_one_sentence_of_another_model(other_model):
 def test_one_sentence_of_another_model_by_token(family, other_model, other_family):
     """Of a Marian with four layers; and of a T5, whose encoder has no biases that could go to the constants."""
     model_name = other_model if family == "marian" else other_family
-    found = glued(run(notebook("02_"), model_name=model_name, source="la maison est grande"))
+    found = glued(run(notebook("decompose_one_sentence_by_token"), model_name=model_name, source="la maison est grande"))
     ratio = float(found["ratio"])
     layers, width = (4, 128) if family == "marian" else (2, 64)
     allowed = {bits: bound(f"float{bits}", layers, terms=3, longest_sum=width, cancellation=ratio) for bits in (32, 64)}
@@ -70,7 +70,7 @@ def test_one_sentence_of_another_model_by_token(family, other_model, other_famil
 @pytest.mark.slow
 def test_indicators_of_another_model_and_other_runs(other_model):
     sentences = {"sources": ["il pleut"] * 3, "targets": ["it rains"] * 3}
-    found = glued(run(notebook("03_"), data=TOY, model_name=other_model, **sentences))
+    found = glued(run(notebook("follow_indicators_over_layers"), data=TOY, model_name=other_model, **sentences))
     assert found["runs"] == "3"
     assert found["sentences"] == "100"
     assert found["top_token"].strip("'")[0] in "STC"
@@ -84,7 +84,7 @@ def test_indicators_of_a_table_that_holds_the_reference_alone(tmp_path, other_mo
     final = measured[(measured["target"] == "reference") & (measured["checkpoint"] == measured["checkpoint"].max())]
     tables.write(final, tmp_path / "measurements.parquet", "measurements")
     found = glued(
-        run(notebook("03_"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+        run(notebook("follow_indicators_over_layers"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
     )
     assert "do not hold" in found["whose"]
 
@@ -94,7 +94,7 @@ def test_indicators_of_a_table_that_holds_one_method_alone(tmp_path, other_model
     measured = tables.read_suite(TOY, "measurements")
     tables.write(measured[measured["by"] == "sublayer"], tmp_path / "measurements.parquet", "measurements")
     found = glued(
-        run(notebook("03_"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+        run(notebook("follow_indicators_over_layers"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
     )
     assert "none" in found["top_token"]
     assert "one method only" in found["shared"]
@@ -103,7 +103,7 @@ def test_indicators_of_a_table_that_holds_one_method_alone(tmp_path, other_model
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
 def test_quality_of_other_runs(parameters):
-    found = glued(run(notebook("04_"), **parameters))
+    found = glued(run(notebook("compare_runs_and_quality"), **parameters))
     assert found["runs"] == "3"
     assert 0 <= float(found["size_rho_differences"]) <= 1
 
@@ -111,7 +111,7 @@ def test_quality_of_other_runs(parameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "distance"}])
 def test_split_of_other_runs(parameters):
-    found = glued(run(notebook("05_"), **parameters))
+    found = glued(run(notebook("split_run_and_sentence"), **parameters))
     shares = [float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")]
     assert sum(shares) == pytest.approx(1, abs=1e-6)
     for name, share in zip(("run", "sentence", "rest"), shares, strict=True):
@@ -121,7 +121,7 @@ def test_split_of_other_runs(parameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
 def test_split_with_intervals_of_other_runs(parameters):
-    found = glued(run(notebook("06_"), **parameters))
+    found = glued(run(notebook("split_variance_with_intervals"), **parameters))
     for kind in ("these", "any"):
         shares = [float(found[f"{kind}_{name}_share"]) for name in ("run", "sentence", "interaction")]
         assert 0.9 < sum(shares) <= 1
@@ -157,7 +157,7 @@ def made_factorial(tmp_path_factory):
 
 @pytest.mark.slow
 def test_start_or_course_of_a_suite_with_a_floor_beside_one_without_tables(made_factorial, tmp_path):
-    found = values(run(notebook("10_"), suites=[str(tmp_path / "not_yet"), made_factorial], permutations=199))
+    found = values(run(notebook("separate_start_and_course"), suites=[str(tmp_path / "not_yet"), made_factorial], permutations=199))
     assert found["suite"] == "made"
     assert "not_yet" in found["skipped"]
     assert [found[name] for name in ("starts", "courses", "runs", "repeated", "left_out")] == [3, 4, 12, 2, 1]
@@ -175,7 +175,7 @@ def test_start_or_course_of_a_suite_with_a_floor_beside_one_without_tables(made_
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "sublayer", "metric": "nll"}])
 def test_prediction_of_quality_of_other_runs(parameters):
-    found = glued(run(notebook("07_"), **parameters))
+    found = glued(run(notebook("predict_quality_within_runs"), **parameters))
     assert found["runs"] == "3"
     assert float(found["one_lower"]) <= float(found["one_mean"]) <= float(found["one_upper"])
     assert float(found["one_sd_lower"]) <= float(found["one_sd"]) <= float(found["one_sd_upper"])
@@ -198,7 +198,7 @@ def test_prediction_of_quality_of_other_runs(parameters):
     ],
 )
 def test_number_of_other_runs(parameters):
-    found = glued(run(notebook("11_"), **parameters))
+    found = glued(run(notebook("count_enough_runs"), **parameters))
     assert found["runs"] == found["three"] == "3"
     # Three runs are all there are: they say what all say.
     assert found["held"] == found["cells"]
@@ -238,7 +238,7 @@ def check_replication(found: dict) -> None:
 @pytest.mark.slow
 def test_published_results_without_the_released_files(monkeypatch):
     monkeypatch.delenv("ADDENDS_DATA", raising=False)
-    found = glued(run(notebook("08_")))
+    found = glued(run(notebook("replicate_published_results")))
     assert "not here: all figures are stored ones" in found["shown"]
     assert "Nothing was computed anew" in found["checked"]
     check_replication(found)
@@ -248,7 +248,7 @@ def test_published_results_without_the_released_files(monkeypatch):
 def test_published_results_with_the_released_files(data_folder):
     if not (data_folder / "published").is_dir():
         pytest.skip("needs ADDENDS_DATA: a folder that holds published/")
-    found = glued(run(notebook("08_")))
+    found = glued(run(notebook("replicate_published_results")))
     assert "Layers 6 by sublayer" in found["shown"]
     assert "computed now" in found["shown"]
     apart = re.search(r"within (\S+) of the stored", found["checked"])
