@@ -5,7 +5,15 @@ import pytest
 from scipy import linalg
 
 from addends.errors import InputError
-from addends.interventions.spaces import debiased_cka, permuted_within, procrustes_distance, without_type_means
+from addends.interventions.spaces import (
+    Space,
+    debiased_cka,
+    groups_of,
+    permuted_within,
+    procrustes_distance,
+    similarity,
+    without_type_means,
+)
 
 BOTH = [debiased_cka, procrustes_distance]
 SAME = {debiased_cka: 1.0, procrustes_distance: 0.0}
@@ -163,3 +171,62 @@ def test_bad_types():
         without_type_means(noise(4, 2, 0), np.arange(4))
     with pytest.raises(InputError, match=r"shape \(2, 2\)"):
         permuted_within(np.zeros((2, 2)), np.random.default_rng(0))
+
+
+# --- with standard errors over sentences ---
+
+
+@pytest.fixture
+def related():
+    one = noise(120, 6, 1) + 3
+    return one, one @ rotation(6) + 0.9 * noise(120, 6, 2) - 1, np.repeat(np.arange(30), 4)
+
+
+def test_similarity_and_its_jackknife_are_those_of_the_rows_that_are_left(related):
+    one, two, sentences = related
+    groups = groups_of(sentences, 10)
+    found = similarity(Space(one, groups), Space(two, groups))
+    assert found.cka == pytest.approx(debiased_cka(one, two), rel=1e-10)
+    assert found.procrustes == pytest.approx(procrustes_distance(one, two), rel=1e-10)
+    for function, se in ((debiased_cka, found.cka_se), (procrustes_distance, found.procrustes_se)):
+        left = np.array([function(one[groups != group], two[groups != group]) for group in range(10)])
+        assert se == pytest.approx(np.sqrt(9 / 10 * np.square(left - left.mean()).sum()), rel=1e-6)
+
+
+def test_the_jackknife_knows_how_much_new_sentences_would_change():
+    """Its mean over corpora is the standard deviation over corpora, to the accuracy of 200 of them."""
+    cka, errors = [], []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        sentence = np.repeat(generator.normal(size=(40, 3)), 3, axis=0)  # tokens of a sentence are alike
+        one = sentence + 0.5 * generator.normal(size=(120, 3))
+        two = sentence + 1.5 * generator.normal(size=(120, 3))
+        groups = groups_of(np.repeat(np.arange(40), 3), 20)
+        found = similarity(Space(one, groups), Space(two, groups))
+        cka.append(found.cka)
+        errors.append(found.cka_se)
+    assert np.mean(errors) == pytest.approx(np.std(cka, ddof=1), rel=0.25)
+
+
+def test_a_space_that_does_not_vary_has_no_similarity(related):
+    one, _, sentences = related
+    groups = groups_of(sentences, 10)
+    found = similarity(Space(one, groups), Space(np.ones((120, 6)), groups))
+    assert np.isnan(found).all()
+
+
+def test_groups_hold_whole_sentences_of_even_numbers():
+    sentences = np.repeat(np.arange(45), np.random.default_rng(0).integers(1, 9, size=45))
+    groups = groups_of(sentences)
+    assert all(len(set(groups[sentences == sentence])) == 1 for sentence in range(45))
+    assert {len(set(sentences[groups == group])) for group in range(20)} == {2, 3}
+
+
+def test_bad_spaces(related):
+    one, two, sentences = related
+    with pytest.raises(InputError, match="120 rows: one for each"):
+        Space(one, sentences[:-1])
+    with pytest.raises(InputError, match=r"1 group\(s\)"):
+        Space(one, np.zeros(120))
+    with pytest.raises(InputError, match="different vocabularies"):
+        similarity(Space(one, sentences), Space(two[:-4], sentences[:-4]))

@@ -7,6 +7,9 @@ are therefore read after each type's mean is taken off, and beside rows that are
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
 import numpy as np
 
 from addends.errors import InputError
@@ -85,6 +88,172 @@ def procrustes_distance(one: np.ndarray, two: np.ndarray) -> float:
         return np.nan
     overlap = np.linalg.svd((one / sizes[0]).T @ (two / sizes[1]), compute_uv=False).sum()
     return float(np.sqrt(max(0.0, 2 - 2 * overlap)))
+
+
+class Similarity(NamedTuple):
+    """How alike two spaces are, with standard errors over sentences.
+
+    >>> rows = np.random.default_rng(0).normal(size=(40, 3))
+    >>> space = Space(rows, np.repeat(np.arange(10), 4))
+    >>> round(similarity(space, space).cka, 6)
+    1.0
+
+    Attributes
+    ----------
+    cka, procrustes : float
+        `debiased_cka` and `procrustes_distance`.
+    cka_se, procrustes_se : float
+        Of the jackknife over groups of sentences: see `similarity`.
+    """
+
+    cka: float
+    cka_se: float
+    procrustes: float
+    procrustes_se: float
+
+
+@dataclass(eq=False)
+class Space:
+    """The rows of one run, ready to be compared with those of many others.
+
+    Attributes
+    ----------
+    rows : float64 ndarray of shape (row, dim)
+        Centred, the rows of one group of sentences side by side.
+    starts : ndarray of int, of shape (group + 1,)
+        Where the groups begin in ``rows``, and their end.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (row, dim)
+    groups : ndarray of int, of shape (row,)
+        The group of sentences that a row belongs to: `groups_of`. The same in every space that is compared.
+
+    Raises
+    ------
+    InputError
+        As `debiased_cka`; or if there are fewer than two groups, or one holds nearly all rows.
+
+    Examples
+    --------
+    >>> Space(np.eye(6), np.array([0, 0, 0, 1, 1, 1])).rows.shape
+    (6, 6)
+    """
+
+    rows: np.ndarray
+    groups: np.ndarray = field(repr=False)
+    starts: np.ndarray = field(init=False, repr=False)
+    squares: np.ndarray = field(init=False, repr=False)
+    with_itself: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows, _ = _pair(self.rows, self.rows, "Space")
+        groups = np.asarray(self.groups)
+        if groups.shape != rows.shape[:1]:
+            raise InputError(f"Space: groups of shape {groups.shape} for {len(rows)} rows: one for each is wanted.")
+        _, codes = np.unique(groups, return_inverse=True)
+        counts = np.bincount(codes)
+        if len(counts) < 2 or len(rows) - counts.max() < FEWEST_ROWS:
+            raise InputError(
+                f"Space: {len(counts)} group(s) of {counts.tolist()} rows: without any one of them, {FEWEST_ROWS} or "
+                "more rows are to be left."
+            )
+        self.rows = rows[np.argsort(codes, kind="stable")]
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        self.squares = np.einsum("ij,ij->i", self.rows, self.rows)
+        self.with_itself = _unbiased_without_each(self, self)[0]
+
+
+def groups_of(sentences: np.ndarray, groups: int = 20) -> np.ndarray:
+    """For each row, the group that its sentence is put into: whole sentences, dealt out in turn; of shape (row,).
+
+    >>> groups_of(np.array([7, 7, 3, 9, 9]), groups=2).tolist()
+    [1, 1, 0, 0, 0]
+    """
+    _, codes = np.unique(np.asarray(sentences), return_inverse=True)
+    return codes % groups
+
+
+def similarity(one: Space, two: Space) -> Similarity:
+    """Debiased CKA and Procrustes distance of two spaces, with standard errors over sentences.
+
+    Sentences, not tokens, are what a corpus is drawn in. With v_g the value without group g, of G groups of sentences::
+
+        se^2 = (G - 1) / G * sum_g (v_g - mean(v))^2
+
+    Everything that either value needs is a sum over rows, so that leaving out a group is a subtraction.
+
+    Raises
+    ------
+    InputError
+        If the spaces have different numbers of rows in a group.
+
+    References
+    ----------
+    Kott (2001), The delete-a-group jackknife, Journal of Official Statistics 17, 521-526.
+    """
+    if not np.array_equal(one.starts, two.starts):
+        raise InputError(
+            f"similarity: {len(one.rows)} and {len(two.rows)} rows, in different groups: row k of both must be the "
+            "same token. Runs that have different vocabularies cannot be compared token by token."
+        )
+    between, products = _unbiased_without_each(one, two)
+    own = one.with_itself * two.with_itself  # (1 + group,)
+    positive = (one.with_itself > 0) & (two.with_itself > 0)
+    cka = np.where(positive, between / np.sqrt(np.where(positive, own, 1)), np.nan)
+    procrustes = _procrustes_without_each(one, two, products)
+    return Similarity(float(cka[0]), _jackknife(cka[1:]), float(procrustes[0]), _jackknife(procrustes[1:]))
+
+
+def _sums(space: Space, values: np.ndarray) -> np.ndarray:
+    """Sums of values (row, ...) over all rows, and over all but each group, of shape (1 + group, ...)."""
+    by_group = np.add.reduceat(values, space.starts[:-1], axis=0)
+    total = by_group.sum(axis=0, keepdims=True)
+    return np.concatenate([total, total - by_group])
+
+
+def _counts(space: Space) -> np.ndarray:
+    return np.concatenate([[len(space.rows)], len(space.rows) - np.diff(space.starts)])
+
+
+def _unbiased_without_each(one: Space, two: Space) -> tuple[np.ndarray, np.ndarray]:
+    """`_unbiased` of all rows and of all but each group (1 + group,), and X'Y likewise (1 + group, dim, dim)."""
+    spans = [slice(*span) for span in zip(one.starts[:-1], one.starts[1:], strict=True)]
+    by_group = np.stack([one.rows[span].T @ two.rows[span] for span in spans])  # (group, dim, dim)
+    total = by_group.sum(axis=0, keepdims=True)
+    products = np.concatenate([total, total - by_group])
+    n = _counts(one)
+    sums = [_sums(space, space.rows) for space in (one, two)]  # (1 + group, dim)
+    lengths = [_sums(space, space.squares) for space in (one, two)]  # (1 + group,)
+    both = _sums(one, one.squares * two.squares)
+    weighted = [_sums(one, two.squares[:, None] * one.rows), _sums(two, one.squares[:, None] * two.rows)]
+    trace = np.square(products).sum(axis=(1, 2)) - both
+    # sum_i (K1)_i (L1)_i with (K1)_i = x_i . sum(x) - |x_i|^2, multiplied out.
+    cross = np.einsum("gi,gij,gj->g", sums[0], products, sums[1]) + both
+    cross -= sum(np.einsum("gi,gi->g", total, each) for total, each in zip(sums, weighted, strict=True))
+    total_one, total_two = (np.square(s).sum(axis=1) - length for s, length in zip(sums, lengths, strict=True))
+    found = trace + total_one * total_two / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)
+    return found / (n * (n - 3)), products
+
+
+def _procrustes_without_each(one: Space, two: Space, products: np.ndarray) -> np.ndarray:
+    """`procrustes_distance` of all rows and of all but each group, of shape (1 + group,)."""
+    n = _counts(one)
+    sums = [_sums(space, space.rows) for space in (one, two)]
+    centred = products - sums[0][:, :, None] * sums[1][:, None, :] / n[:, None, None]
+    left = [
+        np.maximum(_sums(space, space.squares) - np.square(total).sum(axis=1) / n, 0)
+        for space, total in zip((one, two), sums, strict=True)
+    ]
+    sizes = np.sqrt(left[0] * left[1])
+    overlap = np.linalg.svd(centred, compute_uv=False).sum(axis=1)
+    found = np.sqrt(np.maximum(0, 2 - 2 * overlap / np.where(sizes > 0, sizes, 1)))
+    return np.where(sizes > 0, found, np.nan)
+
+
+def _jackknife(values: np.ndarray) -> float:
+    count = len(values)
+    return float(np.sqrt((count - 1) / count * np.square(values - values.mean()).sum()))
 
 
 def without_type_means(vectors: np.ndarray, types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
