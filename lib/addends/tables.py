@@ -44,6 +44,7 @@ TARGETS = ("own", "reference")
 METHODS = ("sublayer", "token")
 METRICS = ("bleu", "chrf", "comet")
 SETS = ("held_out", "further")
+ROWS = ("all", "within types", "permuted")
 LINEAGES = ("chain", "hashes", "none")
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 
@@ -185,6 +186,23 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "interop_threads": _count(nullable=True),
             "torch": _digest(),
             "transformers": _digest(),
+        },
+    ),
+    "run_pairs": _schema(
+        ("a", "b", "checkpoint", "b_checkpoint", "layer", "by", "term", "rows"),
+        {
+            "a": _text(),
+            "b": _text(),
+            "checkpoint": _count(),
+            "b_checkpoint": _count(),
+            "layer": _count(),
+            "by": _text(*METHODS, "state"),
+            "term": _text(),
+            "rows": _text(*ROWS),
+            "tokens": _count(),
+            **{
+                name: _number() for name in ("cka", "cka_se", "procrustes", "procrustes_se", *INDICATORS, "kl", "kl_se")
+            },
         },
     ),
 }

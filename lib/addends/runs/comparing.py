@@ -1,0 +1,240 @@
+"""Comparing the runs of a suite, two by two, at one checkpoint: the rows of the table ``run_pairs``.
+
+Every two runs read the same references. Of each layer and term, and of the state itself, the rows of the one are held
+against those of the other: as they are ("all"), after the mean of each target type is taken off ("within types"), and
+with the rows of one permuted within their type ("permuted"), which is what any two models that know which token comes
+next have in common. A run stands beside itself at its checkpoint before: the floor that no two runs go below.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from addends import tables
+from addends.decomposition.indicators import of_vectors
+from addends.errors import DataError, InputError
+from addends.interventions import STATE, Space, divergences, groups_of, permuted_within, similarity, token_vectors
+from addends.interventions.spaces import without_type_means
+from addends.runs import existing, sentences, training
+from addends.runs.suite import Suite
+
+GROUPS = 20  # of sentences, for standard errors
+Point = tuple[str, int]  # run, checkpoint
+
+
+def compare(
+    suite: Suite,
+    names: Sequence[str],
+    step: int,
+    work: Path,
+    data: Path,
+    rows: Sequence[str] = tables.ROWS,
+    seed: int = 0,
+    again: bool = False,
+) -> Path:
+    """Compare every two of the runs at a checkpoint, and write ``data/<suite>/run_pairs/<step>.parquet``.
+
+    Vectors are kept in the work folder meanwhile, and removed at the end. A table that is there for these runs is left
+    alone; one that was cut off begins again, some minutes for sixteen runs.
+
+    Parameters
+    ----------
+    rows : sequence of {"all", "within types", "permuted"}
+    seed : int
+        Of the order of the permuted rows, the same for all pairs.
+    again : bool
+        Compare anew where the table is there.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two runs, or two of them have different vocabularies: the message names them.
+    DataError
+        If a checkpoint is missing, or the table that is there is of other runs.
+    """
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        raise InputError(f"compare: {names}: two runs or more are to be compared.")
+    target = data / suite.name / "run_pairs" / f"{step}.parquet"
+    if target.exists() and not again:
+        there = tables.read(target, "run_pairs")
+        if set(there["a"]) | set(there["b"]) >= set(names):
+            return target
+        raise DataError(
+            f"{target} compares {sorted(set(there['a']) | set(there['b']))}, and {names} are asked for. --again "
+            "compares anew, and replaces it."
+        )
+    points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step)]
+    (work / suite.name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".compared.", dir=work / suite.name) as folder, training.one_core():
+        shared = _write_vectors(suite, points, work, Path(folder))
+        frame = _of_pairs(names, points, step, Path(folder), shared, rows, seed)
+        kl = _divergences(suite, names, step, work).assign(layer=frame["layer"].max())
+    tables.write(frame.merge(kl, on=["a", "b", "by", "rows", "layer"], how="left"), target, "run_pairs")
+    return target
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the rows of all runs have in common: of which token, of which sentence, under which names, which pieces."""
+
+    labels: np.ndarray
+    sentences: np.ndarray
+    names: tuple[tuple[str, str], ...]
+    vocabulary: tuple[tuple[str, int], ...]
+    layers: int
+
+
+def _with_the_one_before(suite: Suite, name: str, step: int) -> Iterator[int]:
+    """The step, and the checkpoint before it where there is one."""
+    yield step
+    before = [each for each in suite.checkpoints_of(suite.run(name)) if each < step]
+    if before:
+        yield max(before)
+
+
+def _loaded(suite: Suite, point: Point, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    name, step = point
+    source, revision = suite.source_of(suite.run(name), step, work)
+    if not suite.models and not Path(source).exists():
+        raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
+    return existing.load_to_measure(source, revision)
+
+
+def _write_vectors(suite: Suite, points: Sequence[Point], work: Path, folder: Path) -> _Shared:
+    """Write the vectors of every checkpoint to a file, and give what all of them share."""
+    held_out = sentences.held_out(suite)
+    sources, targets = held_out["source"].tolist(), held_out["target"].tolist()
+    shared = None
+    for point in tqdm(points, desc="vectors", unit="checkpoint"):
+        model, tokenizer = _loaded(suite, point, work)
+        found = token_vectors(model, tokenizer, sources, targets, progress=False)
+        vocabulary = tuple(sorted(tokenizer.get_vocab().items()))
+        here = _Shared(found.labels, found.sentences, found.names, vocabulary, len(found.vectors))
+        shared = shared or here
+        if here.vocabulary != shared.vocabulary or not np.array_equal(here.labels, shared.labels):
+            raise InputError(
+                f"compare: {points[0][0]!r} and {point[0]!r} have different vocabularies: row k is to be the same "
+                "token in both. Compare runs that share theirs (--only)."
+            )
+        if here.names != shared.names or here.layers != shared.layers:
+            raise InputError(
+                f"compare: {points[0][0]!r} and {point[0]!r} have different layers or terms. Compare runs of one "
+                "architecture (--only)."
+            )
+        np.save(_file(folder, point), found.vectors)
+    assert shared is not None
+    return shared
+
+
+def _file(folder: Path, point: Point) -> Path:
+    return folder / f"{point[0]}@{point[1]}.npy"
+
+
+def _of_pairs(
+    names: Sequence[str],
+    points: Sequence[Point],
+    step: int,
+    folder: Path,
+    shared: _Shared,
+    kinds: Sequence[str],
+    seed: int,
+) -> pd.DataFrame:
+    """Similarities and rank agreements of all pairs of runs, and of each run with its checkpoint before."""
+    vectors = {point: np.load(_file(folder, point), mmap_mode="r") for point in points}  # (layer, term, row, dim)
+    layers = next(iter(vectors.values())).shape[0]
+    pairs: list[tuple[Point, Point]] = [((a, step), (b, step)) for a, b in combinations(names, 2)]
+    pairs += [((name, step), (name, at)) for name, at in points if at != step]
+    labels, groups = shared.labels, groups_of(shared.sentences, GROUPS)
+    order = permuted_within(labels, np.random.default_rng(seed))
+    found = []
+    bar = tqdm(total=layers * len(shared.names), desc=f"pairs at {step}", unit="term")
+    for layer in range(layers):
+        profiles = {point: _profiles(each[layer], shared) for point, each in vectors.items()}
+        for place, (by, term) in enumerate(shared.names):
+            for kind in kinds:
+                rows = {point: each[layer, place] for point, each in vectors.items()}
+                spaces = turned = {point: _space(each, labels, groups, kind) for point, each in rows.items()}
+                if kind == "permuted":
+                    turned = {point: _space(each[order], labels, groups, kind) for point, each in rows.items()}
+                for one, two in pairs:
+                    row = {
+                        "a": one[0],
+                        "b": two[0],
+                        "checkpoint": step,
+                        "b_checkpoint": two[1],
+                        "layer": layer,
+                        "by": by,
+                        "term": term,
+                        "rows": kind,
+                        "tokens": len(labels) if kind != "within types" else len(spaces[one].rows),
+                        **similarity(spaces[one], turned[two])._asdict(),
+                    }
+                    if kind == "all" and term != STATE:
+                        row |= _rank_agreement(profiles[one][:, place], profiles[two][:, place])
+                    found.append(row)
+            bar.update()
+    bar.close()
+    return pd.DataFrame(found)
+
+
+def _space(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: str) -> Space:
+    if kind != "within types":
+        return Space(rows, groups)
+    own, kept = without_type_means(rows, labels)
+    return Space(own, groups[kept])
+
+
+def _profiles(vectors: np.ndarray, shared: _Shared) -> np.ndarray:
+    """Sentence means of the indicators of one layer's parts, of shape (indicator, part, sentence)."""
+    state = torch.as_tensor(np.array(vectors[-1]))  # (row, dim)
+    methods = [by for by, _ in shared.names if by != STATE]
+    values = torch.cat(  # each method by itself: what is zero is decided by the size of all parts of one sum
+        [
+            of_vectors(torch.as_tensor(vectors[[place for place, each in enumerate(methods) if each == by]]), state)
+            for by in dict.fromkeys(methods)
+        ],
+        dim=1,
+    )
+    counts = np.bincount(shared.sentences)
+    sums = [[np.bincount(shared.sentences, weights=row) for row in part] for part in values.double().numpy()]
+    return np.array(sums) / counts
+
+
+def _rank_agreement(one: np.ndarray, two: np.ndarray) -> Mapping[str, float]:
+    """Spearman's correlation over sentences of each indicator (indicator, sentence).
+
+    Missing where one of the two is missing in a sentence, or differs between sentences by rounding alone: what a first
+    layer reads is all of its state.
+    """
+    found = {}
+    for name, x, y in zip(tables.INDICATORS, one, two, strict=True):
+        usable = all(np.isfinite(each).all() and np.ptp(each) > 1e-5 * np.abs(each).max() for each in (x, y))
+        found[name] = float(stats.spearmanr(x, y).statistic) if usable else np.nan
+    return found
+
+
+def _divergences(suite: Suite, names: Sequence[str], step: int, work: Path) -> pd.DataFrame:
+    """Mean divergence of every two runs over sentences, and its standard error, on the rows of the last states."""
+    loaded = {name: _loaded(suite, (name, step), work) for name in names}
+    held_out = sentences.held_out(suite)
+    tokenizer = loaded[names[0]][1]
+    frame = divergences(
+        {name: model for name, (model, _) in loaded.items()},
+        tokenizer,
+        held_out["source"].tolist(),
+        held_out["target"].tolist(),
+    )
+    summary = frame.groupby(["a", "b"])["kl"].agg(kl="mean", kl_se="sem").reset_index()
+    return summary.assign(by=STATE, rows="all")
