@@ -15,12 +15,17 @@ measurements  run, checkpoint, target, sentence, layer, by, term          the fo
 trajectories  run, checkpoint, target, layer, by, term                    the four indicators (corpus means)
 training      run, step                                                   loss, gradient_norm, learning_rate
 manifest      run, checkpoint                                             the digests of `addends.runs.lineage`
+run_pairs     a, b, checkpoint, b_checkpoint, layer, by, term, rows       cka, procrustes, rank agreement of each
+                                                                          indicator, kl, standard errors; tokens
+stitches      encoder, decoder, place, layer, map, start                  bleu, chrf, nll, explained, penalty
 ============  ==========================================================  =============================================
 
 ``checkpoint`` is the training step. A number is finite or explicitly missing, never infinite: the cosine of a
 zero vector is missing. ``set`` tells the held-out sentences, which everything is measured on, from the further ones,
-which serve quality alone. ``lineage`` says what proves where a run's weights come from: a "chain" of records from step
-0 on, "hashes" of the weights alone, or "none".
+which serve quality alone. ``rows`` says what was done to the rows of two spaces before they were compared; ``by`` and
+``term`` are "state" for the sum of all parts. The layer of a stitch is missing where the encoder is read. ``lineage``
+says what proves where a run's weights come from: a "chain" of records from step 0 on, "hashes" of the weights alone, or
+"none".
 """
 
 from __future__ import annotations
@@ -45,6 +50,9 @@ METHODS = ("sublayer", "token")
 METRICS = ("bleu", "chrf", "comet")
 SETS = ("held_out", "further")
 ROWS = ("all", "within types", "permuted")
+MAPS = ("own", "none", "random", "rotation", "affine", "trained")
+PLACES = ("encoder", "layer")
+STARTS = ("run", "untrained")
 LINEAGES = ("chain", "hashes", "none")
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 
@@ -203,6 +211,18 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             **{
                 name: _number() for name in ("cka", "cka_se", "procrustes", "procrustes_se", *INDICATORS, "kl", "kl_se")
             },
+        },
+    ),
+    "stitches": _schema(
+        ("encoder", "decoder", "place", "layer", "map", "start"),
+        {
+            "encoder": _text(),
+            "decoder": _text(),
+            "place": _text(*PLACES),
+            "layer": _count(nullable=True),
+            "map": _text(*MAPS),
+            "start": _text(*STARTS),
+            **{name: _number() for name in ("bleu", "chrf", "nll", "explained", "penalty")},
         },
     ),
 }

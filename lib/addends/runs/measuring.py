@@ -29,14 +29,14 @@ def measure_checkpoint(
     own: list[pd.DataFrame] = []
     reference: list[pd.DataFrame] = []
     translations: list[pd.DataFrame] = []
-    for sources, targets, ids in _chunks(sentences.held_out(suite)):
-        translated, read, said = _translated(model, tokenizer, suite, sources, targets, ids)
+    for sources, targets, ids in chunks(sentences.held_out(suite)):
+        own_batch, read, said = translated(model, tokenizer, suite, sources, targets, ids)
         translations.append(said)
-        for batch, frames in ((translated, own), (read, reference)):
+        for batch, frames in ((own_batch, own), (read, reference)):
             frame = measure_batch(model, batch)
             frames.append(frame.assign(sentence=frame["sentence"].map(dict(enumerate(ids)))))
     by_target = {"own": pd.concat(own), "reference": pd.concat(reference)}
-    scores, by_sentence = _scored(pd.concat(translations, ignore_index=True))
+    scores, by_sentence = scored(pd.concat(translations, ignore_index=True))
     quality = [scores.assign(set="held_out")]
     pieces = {
         "trajectories": pd.concat([corpus_means(frame).assign(target=name) for name, frame in by_target.items()]),
@@ -46,14 +46,14 @@ def measure_checkpoint(
         pieces["measurements"] = pd.concat([by_target[name].assign(target=name) for name in wanted["measurements"]])
     further = sentences.further(suite)
     if "further" in wanted and further is not None:
-        said = [_translated(model, tokenizer, suite, *chunk)[2] for chunk in _chunks(further)]
-        scores, pieces["further"] = _scored(pd.concat(said, ignore_index=True))
+        said = [translated(model, tokenizer, suite, *chunk)[2] for chunk in chunks(further)]
+        scores, pieces["further"] = scored(pd.concat(said, ignore_index=True))
         quality.append(scores.assign(set="further"))
     pieces["quality"] = pd.concat(quality)
     return {table: tables.validate(pieces[table].assign(**here), table) for table in wanted}
 
 
-def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], list[str]]]:
+def chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], list[str]]]:
     """Sources, targets and identifiers, a batch at a time, short sources first."""
     ordered = sentences.iloc[sentences["source"].str.len().argsort(kind="stable")].reset_index(drop=True)
     for start in range(0, len(ordered), _BATCH_SIZE):
@@ -61,7 +61,7 @@ def _chunks(sentences: pd.DataFrame) -> Iterator[tuple[list[str], list[str], lis
         yield tuple(chunk[name].tolist() for name in ("source", "target", "sentence"))
 
 
-def _translated(
+def translated(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     suite: Suite,
@@ -85,8 +85,8 @@ def _translated(
     return translated, read, said
 
 
-def _scored(said: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The corpus's scores, and a row a sentence, of the rows of `_translated`; every target token counts alike."""
+def scored(said: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The corpus's scores, and a row a sentence, of the rows of `translated`; every target token counts alike."""
     texts, references = said.pop("text").tolist(), said.pop("reference").tolist()
     weights = said.pop("reference_tokens")
     nll = pd.DataFrame({"metric": ["nll"], "score": [(said["nll"] * weights).sum() / weights.sum()]})
