@@ -114,6 +114,18 @@ def test_bad_input_is_refused():
         rows(frame.assign(y=frame["init_seed"]))
     with pytest.raises(InputError, match=r"permutations"):
         rows(frame, permutations=5)
+    # An infinite value once made the p-value as small as it can be.
+    for value, message in ((np.inf, "missing or infinite in 1 row"), ("high", "not numbers")):
+        with pytest.raises(InputError, match=message):
+            rows(frame.astype({"y": object}).assign(y=lambda d, v=value: d["y"].where(d.index > 0, v)).infer_objects())
+    with pytest.raises(InputError, match=r"\[1, 3\] levels; two of each"):
+        rows(frame[frame["init_seed"] == 0])
+    with pytest.raises(InputError, match=r"no value in one of"):
+        rows(frame.assign(init_seed=frame["init_seed"].where(frame["init_seed"] > 0)))
+    with pytest.raises(InputError, match=r"same value in all sentences"):
+        rows(frame.assign(y=frame["y"].where(frame["run"] != "i0-o0", 0.1 + 1e-17 * frame["sentence"])))
+    with pytest.raises(InputError, match=r"columns \['p'\] of its own"):
+        rows(frame.assign(p=1), by="p")
 
 
 def runs_of(cells, others=()):
@@ -130,3 +142,12 @@ def test_roles_follow_from_the_seeds():
     assert roles["i4-o4-d109"] == "left out"  # nothing to compare it with
     with pytest.raises(InputError, match=r"no run's dropout_seed equals its order_seed"):
         roles_of_runs(runs_of([], [(1, 1, 9)]))
+
+
+def test_a_run_without_a_seed_of_masks_is_left_out_and_one_without_a_start_is_named():
+    runs = runs_of(product((1, 2), (1, 2)), [(1, 1, 101)]).astype({"dropout_seed": "Int64", "init_seed": "Int64"})
+    unknown = runs.assign(dropout_seed=runs["dropout_seed"].where(runs["run"] != "i1-o1-d101"))
+    roles = roles_of_runs(unknown).set_index("run")["role"]
+    assert (roles == "factorial").sum() == 4
+    with pytest.raises(InputError, match=r"without name, init_seed or order_seed: \['i2-o2'\]"):
+        roles_of_runs(runs.assign(init_seed=runs["init_seed"].where(runs["run"] != "i2-o2")))

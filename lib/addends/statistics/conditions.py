@@ -96,7 +96,7 @@ def across_runs(
         if constant:
             found["note"] = f"{' and '.join(constant)} is the same in all runs"
         else:
-            found |= _correlation(*columns.values(), reliability, level, draws, seed)
+            found |= _correlation(columns[indicator], columns[quality], reliability, level, draws, seed)
         rows.append(group | found)
     return pd.DataFrame(rows)
 
@@ -187,7 +187,8 @@ def contrast_conditions(
                 one = one[other.index]
             else:
                 one, other = one[value], other[value]
-            compared = _compared(*(values.to_numpy(dtype=float) for values in (one, other)), bool(pair), level)
+            values = [rows_of.to_numpy(dtype=float) for rows_of in (one, other)]
+            compared = _compared(values[0], values[1], bool(pair), level)
             rows.append({**group, "a": a, "b": b, "runs_a": len(one), "runs_b": len(other), **compared})
     table = pd.DataFrame(rows)
     table.insert(table.columns.get_loc("note"), "p_holm", adjusted(table["p"]))
