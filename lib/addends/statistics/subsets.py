@@ -197,8 +197,8 @@ def slopes_of_subsets(
             # Cross-products lose to rounding what is far below them.
             if sum_xx - columns <= 1e-12 * sum_xx or (n - 1) * (s - 1) < 2:
                 raise InputError(
-                    f"{where}: the runs {', '.join(str(names[one]) for one in chosen)}, on {s} sentences: a slope needs "
-                    f"two degrees of freedom, and {predictor!r} to differ between runs by more than a constant."
+                    f"{where}: the runs {', '.join(str(names[one]) for one in chosen)}, on {s} sentences: a slope "
+                    f"needs two degrees of freedom, and {predictor!r} to differ between runs by more than a constant."
                 )
             sum_xx, sum_xq, sum_qq = sum_xx - columns, sum_xq - mixed, sum_qq - others
             unit, df = np.sqrt(columns / n / (s - 1)), (n - 1) * (s - 1) - 1
