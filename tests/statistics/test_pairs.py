@@ -59,17 +59,26 @@ def test_what_runs_share_is_seen_in_their_pairs(sds, found, other):
     assert np.isnan(table.loc["neither", ["excess", "p", "p_least"]].astype(float)).all()
 
 
-def test_starts_within_courses_are_all_that_is_permuted():
+@pytest.mark.parametrize(("start_sd", "seed"), [(0.4, 3), (0.0, 1), (0.0, 2)])
+def test_starts_within_courses_are_all_that_is_permuted(start_sd, seed):
     """With 3 starts and 2 courses there are 36 labellings, six and six alike: the p-value is known exactly."""
-    frame = factorial(3, 2, 12, start_sd=0.4, seed=3)
+    frame = factorial(3, 2, 12, start_sd=start_sd, seed=seed)
     profiles = {key: part["y"].to_numpy() for key, part in frame.groupby(["init_seed", "order_seed"])}
     agree = {(i, k): np.corrcoef(profiles[i, 0], profiles[k, 1])[0, 1] for i, k in product(range(3), range(3))}
     sums = [sum(agree[i, order[i]] for i in range(3)) for order in permutations(range(3))]
     exact = np.mean([total >= sums[0] - 1e-12 for total in sums])
-    found = rows(frame, "pearson", permutations=9999)
-    assert found.loc["start", "p"] == pytest.approx(exact, abs=4.5 * np.sqrt(exact * (1 - exact) / 9999) + 2e-4)
+    found = rows(frame, "pearson", permutations=99)  # more than there are labellings: all are gone through
+    assert found.loc["start", "p"] == pytest.approx(exact, abs=1e-15)
     assert found.loc["start", "p_least"] == pytest.approx(1 / 6)
     assert found.loc["course", "p_least"] == pytest.approx(1 / 4)
+
+
+def test_draws_of_labels_agree_with_all_of_them():
+    frame = factorial(3, 4, 12, start_sd=0.3, seed=4)
+    every, drawn = (rows(frame, permutations=permutations) for permutations in (216, 215))  # 3!^3 = 216 labellings
+    for kind in ("start", "course"):
+        exact = every.loc[kind, "p"]
+        assert drawn.loc[kind, "p"] == pytest.approx(exact, abs=4.5 * np.sqrt(exact * (1 - exact) / 215) + 1 / 216)
 
 
 def test_under_the_null_p_values_are_uniform_although_pairs_share_runs_and_courses_matter():

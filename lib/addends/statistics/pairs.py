@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations as all_orders
+from itertools import product
 from math import factorial
 
 import numpy as np
@@ -105,7 +107,8 @@ def agreement_by_kind(
     The p-value is of a permutation within levels: if starts did not matter, the runs of a course could carry any of its
     start labels, so labels of starts are permuted within each course (and those of courses within each start), never
     freely. One-sided: pairs that share the factor agree more (are less far apart). With A starts and B courses there
-    are (A!)^(B - 1) different labellings of the starts: no p-value is below ``p_least``, whatever the draws.
+    are (A!)^(B - 1) different labellings of the starts: no p-value is below ``p_least``, whatever the draws. Where they
+    are no more than ``permutations``, they are all gone through.
 
     Parameters
     ----------
@@ -282,11 +285,20 @@ def _permuted(
     apart = labels[first, 1 - factor] != labels[second, 1 - factor]  # a pair in one block never shares the factor
     first, second, pairs = first[apart], second[apart], sign * agreement[first, second][apart]
     blocks = [np.flatnonzero(labels[:, 1 - factor] == level) for level in np.unique(labels[:, 1 - factor])]
-    drawn = np.tile(labels[:, factor], (permutations, 1))  # (draw, run)
-    for block in blocks:
-        drawn[:, block] = generator.permuted(drawn[:, block], axis=1)
+    levels = int(labels[:, factor].max()) + 1
+    labellings = factorial(levels) ** (len(blocks) - 1)  # that differ: names of the levels do not matter
+    exact = labellings <= permutations
+    drawn = np.tile(labels[:, factor], (labellings if exact else permutations, 1))  # (draw, run)
+    if exact:
+        orders = np.array(list(product(all_orders(range(levels)), repeat=len(blocks) - 1)))  # (draw, block, level)
+        for number, block in enumerate(blocks[1:]):
+            drawn[:, block] = orders[:, number]
+    else:
+        for block in blocks:
+            drawn[:, block] = generator.permuted(drawn[:, block], axis=1)
     observed = pairs[labels[first, factor] == labels[second, factor]].sum()
     # As many pairs share the factor in every draw, so the sum orders draws as the mean does.
     sums = ((drawn[:, first] == drawn[:, second]) * pairs).sum(axis=1)
     tolerance = 1e-12 * np.abs(pairs).sum()
-    return float((1 + (sums >= observed - tolerance).sum()) / (1 + permutations))
+    as_large = int((sums >= observed - tolerance).sum())
+    return as_large / labellings if exact else (1 + as_large) / (1 + permutations)
