@@ -103,6 +103,8 @@ def test_claims_cannot_be_changed(claims):
         ("layer: 3, term: S", "layer: 3.0, term: S", r"A\.primary\.layer: .*integer.*'3.0'"),
         ("term: S", "term: X", r"A\.primary\.term: .*'I', 'S'.*'X'"),
         ("method: sublayer", "method: null", r"A\.primary: .*do not belong together"),
+        ("{method: sublayer, layer: 3, term: S", "{method: token, layer: 3, term: F", r"'F' is none of .*S, T, C"),
+        ('unit: "share of variance"', 'unit: "  "', r"line \d+, claims\.B\.unit: "),
         ("level: 0.95\n", "level: 95\n", r"line 10, level: .*less than 1"),
         ("  weakened: ", "  weaker: ", r"rule\.weaker"),
         ("  - runs: 3\n", "  - runs: no\n", r"line \d+, known\.0\.runs: .*integer"),

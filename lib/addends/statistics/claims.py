@@ -19,7 +19,8 @@ from addends.errors import DataError, InputError
 from addends.yaml_lines import Faults, read_yaml
 
 Verdict = Literal["supported", "weakened", "contradicted", "cannot be said"]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(pattern=r"\S")]  # more than spaces
+_BY_TOKEN = ("S", "T", "C")
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # YAML has lists, and a frozen model wants what cannot change
 
 
@@ -54,6 +55,8 @@ class Primary(_Frozen):
                 f"method {self.method!r}, term {self.term!r} and indicator {self.indicator!r} do not belong together: "
                 "a part has a method, a term of it and an indicator; states have method null, term state, indicator cka"
             )
+        if self.method == "token" and self.term not in _BY_TOKEN:
+            raise ValueError(f"term {self.term!r} is none of the method 'token', whose terms are {listed(_BY_TOKEN)}")
         return self
 
     @property
