@@ -224,6 +224,13 @@ def test_an_altered_shard_is_named_and_is_exit_status_1(tmp_path, capsys):
     assert f"{NAMES[0]}, step 60 (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a" in said
 
 
+def test_a_half_written_shard_is_named(tmp_path, capsys):
+    left = tmp_path / "toy" / NAMES[0] / "measured" / ".60.4242.part"
+    left.mkdir(parents=True)
+    assert call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}") == 0
+    assert f"{NAMES[0]}: step 60 is half written, or being written, in {left}" in capsys.readouterr().out
+
+
 def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
     call("measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
     said = capsys.readouterr().out

@@ -157,6 +157,8 @@ def status(
         print(f"{row.run:{width}}  {row.block}: {'finished' if row.tables == 'finished' else counts}; {sizes}")
     for row in table[(table["tables"] != "finished") & (table["megabytes_data"] > 0)].itertuples():
         print(f"{row.run}: {row.tables}")
+    for run, step, left_over in progress.half_written(chosen, names, work):
+        print(f"{run}: step {step} is half written, or being written, in {left_over}; addends measure writes it anew")
     finished, left = int((table["tables"] == "finished").sum()), progress.seconds_left(chosen, table, work)
     time = "unknown before one is trained and measured here" if left is None else f"{timedelta(seconds=round(left))}"
     print(f"{finished} of {len(table)} runs are finished. Time left, on one core: {time}.")

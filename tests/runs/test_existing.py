@@ -141,6 +141,26 @@ def test_other_models_under_the_same_names_are_refused(finished, folder):
         scheduling.measure(swapped, ["two"], work, data, cpu=True)
 
 
+def test_models_that_were_altered_since_are_named_by_the_status(folder, finished, tmp_path, capsys):
+    _, work, data = finished
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    shutil.copy(moved / "two" / "model.safetensors", moved / "one" / "checkpoint-40")
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(written(moved, FILE)), "--work", str(work), "--data", str(data)])
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "1 fault(s)" in said.err
+    assert "one, step 40 (stale): run 'one', step 40 was measured with weights=" in said.err
+
+
+def test_a_folder_above_the_suite_may_read_like_a_pattern(folder, tmp_path, monkeypatch):
+    moved = Path(shutil.copytree(folder, tmp_path / "runs [old]"))
+    text = FILE.split("  - run: two")[0]
+    assert len(read_suite(written(moved, text)).models) == len(STEPS)
+    monkeypatch.setenv("ADDENDS_DATA", str(moved))
+    assert len(read_suite(written(moved, text.replace("one/", "$ADDENDS_DATA/one/"))).models) == len(STEPS)
+
+
 def test_there_is_nothing_to_ship(finished):
     suite, work, data = finished
     with pytest.raises(InputError, match="of models that exist: there is none of its own to ship"):
