@@ -232,9 +232,9 @@ def test_a_half_written_shard_is_named(tmp_path, capsys):
 
 
 def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
-    call("measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
-    said = capsys.readouterr().out
-    assert said.startswith(f"Not trained in {tmp_path}/empty/toy: {', '.join(NAMES)}. Train first: addends train toy")
+    code, said = fails(capsys, "measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
+    assert code == 1
+    assert f"Not trained in {tmp_path}/empty/toy: {', '.join(NAMES)}. Train first: addends train toy --work" in said
     assert list(tmp_path.iterdir()) == []
 
 

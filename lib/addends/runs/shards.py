@@ -149,7 +149,7 @@ def read_record(run_folder: Path, step: int) -> dict:
     except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{file} is no record of a shard ({error}).") from error
     files = record.get("files")
-    whole = isinstance(files, dict) and all(isinstance(said, dict) and _OF_FILE <= set(said) for said in files.values())
+    whole = isinstance(files, dict) and all(isinstance(said, dict) and set(said) >= _OF_FILE for said in files.values())
     whole &= isinstance(record.get("measured_on"), dict) and isinstance(record.get("seconds"), int | float)
     if not whole:
         raise DataError(f"{file} is no record of a shard (it lacks entries, or they are of another kind).")
