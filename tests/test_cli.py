@@ -124,7 +124,8 @@ def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
 def test_again_does_them_all_the_same(tmp_path, capsys, done):
     call("train", "toy", "--again", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}")
     assert done == NAMES
-    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy\n"
+    folders = f"--work {tmp_path}/work --data {ROOT}/data"
+    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy {folders}\n"
     assert len((tmp_path / "work" / "toy" / "log.txt").read_text().splitlines()) == len(NAMES)
 
 

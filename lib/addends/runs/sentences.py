@@ -122,7 +122,7 @@ def _trained_from(suite: Suite) -> dict[str, object] | None:
     made_up = asdict(suite.corpus) if isinstance(suite.corpus, MadeUpCorpus) else {}
     left_out = [suite.held_out.language, suite.held_out.sentences, suite.held_out.seed, *drawn]
     how = {"coverage": suite.vocabulary.coverage, "byte_fallback": suite.vocabulary.byte_fallback}
-    return {"corpus": made_up or read, "held_out": left_out} | how
+    return {"corpus": made_up or read, "held_out": left_out, **how}
 
 
 def _of_language(suite: Suite, language: str) -> pd.DataFrame:
