@@ -16,7 +16,7 @@ import torch
 from transformers import MarianTokenizer
 
 from addends import tables
-from addends.errors import DataError, InputError
+from addends.errors import AddendsError, DataError, InputError
 from addends.runs import corpora, existing, lineage, measuring, sentences, shards, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.suite import Run, Suite
@@ -98,8 +98,11 @@ def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, a
         part, begun = shards.begin(folder, step), time.monotonic()
         device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
         with training.one_core():
-            model, tokenizer = existing.load_to_measure(*suite.source_of(run, step, work), device)
-            frames = measuring.measure_checkpoint(suite, run, step, model, tokenizer)
+            try:
+                model, tokenizer = existing.load_to_measure(*suite.source_of(run, step, work), device)
+                frames = measuring.measure_checkpoint(suite, run, step, model, tokenizer)
+            except AddendsError as error:
+                raise InputError(f"run {name!r}, step {step}, of the suite {suite.name!r}: {error}") from error
             record = {"run": name, "checkpoint": step} | wanted | {"measured_on": lineage.machine()}
         shards.write(part, frames, record | {"seconds": round(time.monotonic() - begun, 2)})
     return "measured"

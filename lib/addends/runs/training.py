@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import (
     MarianConfig,
@@ -171,7 +172,15 @@ def train(
         if not quiet:
             trainer.add_callback(_Progress)
         trainer.add_callback(_SaveAt(trainer, steps, keep_states))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise  # no file of torch's
+            raise DataError(
+                f"A checkpoint of {folder} could not be written ({str(error).splitlines()[0]}). Those that are whole "
+                "stay. Make room, or make the folder writable, and call again: training goes on from the last of them."
+            ) from error
     missing = [step for step, path in wanted.items() if not path.exists()]
     if missing:
         raise InputError(
