@@ -302,10 +302,11 @@ def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
     DataError
         If something of it does not hold.
     """
-    from addends.runs import proofs, replay  # they import torch
+    from addends.runs import proofs, replay, training  # they import torch
 
     tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
-    proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
+    with training.one_bar():
+        proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
     for row in [*proven.itertuples(), *replayed.itertuples()]:
         print(f"{name}: {row.words.removeprefix(f'{name}: ')}")
     failed = [*proven.loc[proven["holds"].eq(False), "words"], *replayed.loc[replayed["holds"].eq(False), "words"]]

@@ -62,7 +62,9 @@ def test_verdicts_of_plain_cases(numbers, found):
     assert verdict(*numbers, smallest_effect=0.1) == found
 
 
-@pytest.mark.parametrize("numbers", [(0.2, 0.1, 0.1, 0.1), (math.nan, 0.1, 0.2, 0.1), (0, math.nan, 1, 0.1)])
+@pytest.mark.parametrize(
+    "numbers", [(0.2, 0.1, 0.1, 0.1), (math.nan, 0.1, 0.2, 0.1), (0, math.nan, 1, 0.1), (None, 0, 1, 0.1)]
+)
 def test_what_is_no_interval_has_no_verdict(numbers):
     with pytest.raises(InputError, match="no estimate and its interval"):
         verdict(*numbers)

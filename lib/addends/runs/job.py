@@ -24,6 +24,7 @@ from addends.runs.suite import Run, Suite
 _SHIPPED = "run.json"  # in the shipped folder: whose weights they are
 
 
+@training.one_bar()
 def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = False) -> str:
     """Train a run, or finish it: gives "trained", "there", or "claimed" by another process.
 
@@ -71,6 +72,7 @@ def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = 
     return "trained"
 
 
+@training.one_bar()
 def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, again: bool = False) -> str:
     """Measure one checkpoint of a run, and write its shard: gives "measured", "there", or "claimed" by another process.
 
@@ -124,6 +126,7 @@ def measured_with(suite: Suite, run: Run, step: int, work: Path) -> dict:
     return origin | workfolder.measuring_record(suite) | {"files": workfolder.tables_at(suite, run, step)}
 
 
+@training.one_bar()
 def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
     """Join the shards of a run, all of them measured, to its tables ``data/<suite>/<table>/<run>.parquet``.
 

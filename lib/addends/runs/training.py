@@ -32,6 +32,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
+from transformers.utils import logging as transformers_logging
 
 from addends.errors import DataError, InputError
 from addends.runs import lineage
@@ -100,6 +101,18 @@ def one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_bar() -> Iterator[None]:
+    """Inside the block transformers draws no bars of its own, for files read and written, across the one there is."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def train(

@@ -143,7 +143,8 @@ def verdict(lower: float, estimate: float, upper: float, smallest_effect: float)
     InputError
         If a number is missing, the limits are in the wrong order, or the smallest effect is not above 0.
     """
-    if any(math.isnan(value) for value in (lower, estimate, upper, smallest_effect)) or lower > upper:
+    numbers = (lower, estimate, upper, smallest_effect)
+    if any(pd.isna(value) for value in numbers) or lower > upper:
         raise InputError(
             f"verdict: lower={lower}, estimate={estimate}, upper={upper} are no estimate and its interval."
         )
