@@ -76,3 +76,32 @@ def test_a_module_that_is_not_installed_is_named_with_the_extra_that_brings_it()
         checks.optional_module("no_such_module.part", "tables", "Reading")
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'pandas\.no_such_part'"):
         checks.optional_module("pandas.no_such_part", "tables", "Reading")
+
+
+def test_groups_have_all_rows_and_their_names(frame):
+    found = list(checks.groups_of(frame.iloc[::-1], "run", ["p"], "here"))
+    assert [group for group, _ in found] == [{"run": "b"}, {"run": "a"}]
+    assert [group for group, _ in checks.groups_of(frame.iloc[::-1], ["run"], ["p"], "here", sort=True)] == [
+        {"run": "a"},
+        {"run": "b"},
+    ]
+    pd.testing.assert_frame_equal(pd.concat(part for _, part in found), frame.iloc[::-1])
+    ((group, whole),) = checks.groups_of(frame, (), ["p"], "here")
+    assert group == {}
+    pd.testing.assert_frame_equal(whole, frame)
+
+
+@pytest.mark.parametrize(
+    ("change", "by", "message"),
+    [
+        (lambda d: d.assign(run=["a", None, "b", None]), "run", r"2 row\(s\) have no value of \['run'\].*: 1, 3"),
+        (lambda d: d[:0], "run", "here: the data have no rows"),
+        (lambda d: d[:0], (), "here: the data have no rows"),
+        (lambda d: d.assign(p=1), ["run", "p"], r"the result has columns \['p'\] of its own"),
+        (lambda d: d, "layer", "no column 'layer'"),
+        (lambda d: d, ["run", "run"], "names one of them twice"),
+    ],
+)
+def test_rows_without_a_group_are_not_lost(frame, change, by, message):
+    with pytest.raises(InputError, match=message):
+        list(checks.groups_of(change(frame), by, ["p"], "here"))

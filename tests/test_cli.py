@@ -124,7 +124,8 @@ def test_the_toy_runs_of_the_repository_are_finished(tmp_path, capsys, done):
 def test_again_does_them_all_the_same(tmp_path, capsys, done):
     call("train", "toy", "--again", "--workers", "1", "--work", f"{tmp_path}/work", "--data", f"{ROOT / 'data'}")
     assert done == NAMES
-    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy\n"
+    folders = f"--work {tmp_path}/work --data {ROOT}/data"
+    assert capsys.readouterr().out == f"Trained: {', '.join(NAMES)}. Next: addends measure toy {folders}\n"
     assert len((tmp_path / "work" / "toy" / "log.txt").read_text().splitlines()) == len(NAMES)
 
 
@@ -224,10 +225,17 @@ def test_an_altered_shard_is_named_and_is_exit_status_1(tmp_path, capsys):
     assert f"{NAMES[0]}, step 60 (altered): run '{NAMES[0]}', step 60: {shard}/shard.json is no record of a" in said
 
 
+def test_a_half_written_shard_is_named(tmp_path, capsys):
+    left = tmp_path / "toy" / NAMES[0] / "measured" / ".60.4242.part"
+    left.mkdir(parents=True)
+    assert call("status", "toy", "--work", f"{tmp_path}", "--data", f"{ROOT / 'data'}") == 0
+    assert f"{NAMES[0]}: step 60 is half written, or being written, in {left}" in capsys.readouterr().out
+
+
 def test_what_is_not_trained_is_not_measured_and_is_said(tmp_path, capsys):
-    call("measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
-    said = capsys.readouterr().out
-    assert said.startswith(f"Not trained in {tmp_path}/empty/toy: {', '.join(NAMES)}. Train first: addends train toy")
+    code, said = fails(capsys, "measure", "toy", "--work", f"{tmp_path / 'empty'}", "--data", f"{tmp_path / 'data'}")
+    assert code == 1
+    assert f"Not trained in {tmp_path}/empty/toy: {', '.join(NAMES)}. Train first: addends train toy --work" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -460,3 +460,31 @@ def test_without_a_table_of_runs_all_are_those_that_were_measured(tmp_path):
     assert tables.runs_in(tmp_path) == ["a", "b"]
     with pytest.raises(DataError, match="No 'runs' table"):
         tables.runs_in(tmp_path, "independent")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.assign(checkpoint=pd.Series([10, 20.5], dtype=object)), r"'checkpoint': whole numbers.*20\.5"),
+        (lambda d: d.assign(checkpoint=[False, True]), "'checkpoint': whole numbers are wanted, and not bool"),
+        (
+            lambda d: d.assign(checkpoint=pd.to_datetime(["2020", "2021"])),
+            "'checkpoint': whole numbers .* not datetime",
+        ),
+        (lambda d: d.assign(score=[1 + 2j, 3]), "'score': numbers are wanted, and not complex"),
+        (lambda d: pd.concat([d, d[["score"]]], axis=1), "the column 'score' stands twice"),
+    ],
+)
+def test_a_cast_never_changes_what_was_given(change, message):
+    frame = pd.DataFrame(FRAMES["quality"])
+    with pytest.raises(DataError, match=message):
+        tables.validate(change(frame), "quality")
+
+
+def test_a_file_named_after_one_run_holds_no_other(tmp_path):
+    frame = pd.DataFrame(FRAMES["quality"])
+    both = pd.concat([frame, frame.assign(run="b")])
+    tables.write(both, tmp_path / "quality" / "a.parquet", "quality")
+    for columns in (None, ["score"]):
+        with pytest.raises(DataError, match=r"a\.parquet holds rows of \['b'\]"):
+            tables.read_suite(tmp_path, "quality", ["a"], columns)

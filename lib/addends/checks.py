@@ -5,7 +5,7 @@ The checks that :mod:`crossed` makes too are its own; they are offered here besi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,10 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_level",
+    "finite_numbers",
     "group_names",
+    "groups_of",
+    "is_constant",
     "keyed_numbers",
     "listed",
     "named",
@@ -47,6 +50,66 @@ def group_names(by: str | Sequence[str], where: str) -> list[str]:
     if not names:
         raise InputError(f"{where}: by={by!r} must name a column, whose values tell the groups apart.")
     return names
+
+
+def groups_of(
+    frame: pd.DataFrame, by: str | Sequence[str], taken: Sequence[str], where: str, sort: bool = False
+) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """Each combination of the values of ``by`` with its rows; without ``by``, all rows under no name.
+
+    For ``by="layer"`` and a table of two layers: ``({"layer": 1}, rows of 1)``, then ``({"layer": 2}, rows of 2)``.
+
+    Parameters
+    ----------
+    taken : sequence of str
+        Columns that the table of results has of its own; a column of ``by`` would be taken for them.
+    sort : bool
+        Groups in the order of their names, and not of their first rows.
+
+    Raises
+    ------
+    InputError
+        If there are no rows, or a column of ``by`` is unknown, stands twice, is one of ``taken`` or has missing values.
+    """
+    names = names_of(by, "by", where)
+    require_columns(frame, names, where)
+    clash = [name for name in names if name in taken]
+    if clash:
+        raise InputError(f"{where}: by={names}: the result has columns {clash} of its own; rename yours first.")
+    if not len(frame):
+        raise InputError(f"{where}: the data have no rows.")
+    nameless = frame[names].isna().any(axis=1).to_numpy()
+    if nameless.any():
+        raise InputError(
+            f"{where}: {nameless.sum()} row(s) have no value of {names}, and would belong to no group; counted from 0: "
+            f"{listed(np.flatnonzero(nameless))}. Fill or drop them."
+        )
+    parts = frame.groupby(names, sort=sort, observed=True) if names else [((), frame)]
+    for key, part in parts:
+        yield dict(zip(names, key, strict=True)), part
+
+
+def finite_numbers(frame: pd.DataFrame, name: str, where: str, remedy: str) -> np.ndarray:
+    """A column of numbers, none of them missing or infinite; ``remedy`` is a sentence that says what to do.
+
+    Raises
+    ------
+    InputError
+    """
+    require_columns(frame, [name], where)
+    values = numbers(frame, name, where)
+    unusable = ~np.isfinite(values)
+    if unusable.any():
+        raise InputError(
+            f"{where}: {name!r} is missing or infinite in {unusable.sum()} row(s), counted from 0: "
+            f"{listed(np.flatnonzero(unusable))}. {remedy}"
+        )
+    return values
+
+
+def is_constant(values: np.ndarray, rounding: float) -> bool:
+    """Whether values differ by no more than ``rounding``, relative to the largest: see `rounding_of`."""
+    return bool(np.ptp(values) <= rounding * np.abs(values).max())
 
 
 def require_distinct(names: Sequence[str], where: str, words: str) -> None:

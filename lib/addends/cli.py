@@ -9,6 +9,7 @@ What a newcomer types first::
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
@@ -88,7 +89,7 @@ def train(
         names = [name for name in names if _is_to_do(chosen, name, data)]
     if names:
         scheduling.train(chosen, names, work, workers, scheduler, cpu)
-        print(f"Trained: {', '.join(names)}. Next: addends measure {suite}")
+        print(f"Trained: {', '.join(names)}. Next: addends measure {suite}{_where(work, data)}")
     if ship is None:
         return
     if job.is_shipped(chosen, ship, data) and not workfolder.is_trained(chosen, ship, work):
@@ -117,14 +118,19 @@ def measure(
     from addends.runs import scheduling  # imports torch
 
     chosen = _suite(suite)
-    names = [name for name in _runs(chosen, only) if again or _is_to_do(chosen, name, data)]
+    asked = _runs(chosen, only)
+    names = [name for name in asked if again or _is_to_do(chosen, name, data)]
+    _refuse_stale(chosen, [name for name in asked if name not in names], work)
     trained = [name for name in names if chosen.models or workfolder.is_trained(chosen, name, work)]
     untrained = [name for name in names if name not in trained]
     if trained:
         scheduling.measure(chosen, trained, work, data, workers, scheduler, cpu, again)
         print(f"Measured: {', '.join(trained)}. Tables: {data}/{chosen.name}")
     if untrained:
-        print(f"Not trained in {work}/{chosen.name}: {', '.join(untrained)}. Train first: addends train {suite}")
+        raise DataError(
+            f"Not trained in {work}/{chosen.name}: {', '.join(untrained)}. Train first: addends train {suite}"
+            f"{_where(work, data)}"
+        )
 
 
 @app.command()
@@ -157,6 +163,8 @@ def status(
         print(f"{row.run:{width}}  {row.block}: {'finished' if row.tables == 'finished' else counts}; {sizes}")
     for row in table[(table["tables"] != "finished") & (table["megabytes_data"] > 0)].itertuples():
         print(f"{row.run}: {row.tables}")
+    for run, step, left_over in progress.half_written(chosen, names, work):
+        print(f"{run}: step {step} is half written, or being written, in {left_over}; addends measure writes it anew")
     finished, left = int((table["tables"] == "finished").sum()), progress.seconds_left(chosen, table, work)
     time = "unknown before one is trained and measured here" if left is None else f"{timedelta(seconds=round(left))}"
     print(f"{finished} of {len(table)} runs are finished. Time left, on one core: {time}.")
@@ -265,6 +273,27 @@ def _suite(name: str) -> Suite:
         raise typer.BadParameter(str(error)) from error
 
 
+def _where(work: Path, data: Path) -> str:
+    """The options that name these folders, as they are typed; nothing of those that are taken without them."""
+    given = (("work", work, Path("runs")), ("data", data, Path("data")))
+    return "".join(f" --{name} {shlex.quote(str(path))}" for name, path, usual in given if path != usual)
+
+
+def _refuse_stale(suite: Suite, finished: list[str], work: Path) -> None:
+    """Refuse to leave tables alone whose shards were measured otherwise than the suite says now, or on other weights.
+
+    Raises
+    ------
+    DataError
+        If there are such.
+    """
+    found = progress.shard_faults(suite, finished, work)
+    stale = found.loc[found["fault"] == "stale", "words"].tolist()
+    if stale:
+        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
+        raise DataError(f"The tables are there, but {stale[0].rstrip('.')}{more}. --again measures anew.")
+
+
 def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
     """Print what a run's seeds and a replay prove.
 
@@ -273,12 +302,13 @@ def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
     DataError
         If something of it does not hold.
     """
-    from addends.runs import proofs, replay  # they import torch
+    from addends.runs import proofs, replay, training  # they import torch
 
     tokenizer = sentences.tokenizer(suite, workfolder.of_vocabulary(suite, work))
-    proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
+    with training.one_bar():
+        proven, replayed = proofs.prove(suite, name, work, tokenizer), replay.replay(suite, name, work, seed)
     for row in [*proven.itertuples(), *replayed.itertuples()]:
-        print(f"{name}: {row.words}")
+        print(f"{name}: {row.words.removeprefix(f'{name}: ')}")
     failed = [*proven.loc[proven["holds"].eq(False), "words"], *replayed.loc[replayed["holds"].eq(False), "words"]]
     if failed:
         raise DataError(f"{name} is not what its seeds and states make: {'; '.join(failed)}")

@@ -270,7 +270,8 @@ def validate(
     absent = [name for name, column in schema.columns.items() if column.required and name not in frame]
     wrong = [f"there is no column {name!r}" for name in absent]
     wrong += [f"the column {name!r} is unknown" for name in frame.columns if name not in schema.columns]
-    wrong = wrong or _fractions(frame, schema) or _repeated(frame, schema.unique or [])
+    wrong += [f"the column {name!r} stands twice" for name in frame.columns[frame.columns.duplicated()]]
+    wrong = wrong or _altered(frame, schema) or _repeated(frame, schema.unique or [])
     if not wrong:
         try:
             checked = schema.validate(frame, lazy=True)
@@ -426,7 +427,9 @@ def read_suite(
         of_run = {run: read(single, table, columns, [*filters, ("run", "==", run)]) for run in runs if run in there}
     else:
         there = sorted(file.stem for file in place.glob("*.parquet"))
-        of_run = {run: _read_part(place / f"{run}.parquet", table, wanted, filters) for run in runs if run in there}
+        of_run = {
+            run: _of_one_run(place / f"{run}.parquet", run, table, wanted, filters) for run in runs if run in there
+        }
     absent = [run for run in runs if run not in of_run]
     if absent or not of_run:
         raise DataError(f"{folder} has no table {table!r} of the runs {absent}. It has those of {there}.")
@@ -524,6 +527,28 @@ def _read_part(
     return validate(found, table, str(file), present)
 
 
+def _of_one_run(
+    file: Path, run: str, table: str, columns: list[str] | None, filters: Sequence[tuple[str, str, Any]]
+) -> pd.DataFrame:
+    """The rows of the file named after ``run``, which are to be that run's.
+
+    Raises
+    ------
+    DataError
+        Also if the file holds rows of another run.
+    """
+    found, about = _read_part(file, table, columns, filters), pq.read_metadata(file)
+    parts = [about.row_group(part).column(about.schema.names.index("run")) for part in range(about.num_row_groups)]
+    # The first and the last name of each part stand in the file's own summary: no row is read for them.
+    ends = [part.statistics for part in parts if part.statistics is not None and part.statistics.has_min_max]
+    others = {name for end in ends for name in (end.min, end.max)} - {run}
+    if others:
+        raise DataError(
+            f"{file} holds rows of {sorted(others)}; it is to hold those of the run that it is named after."
+        )
+    return found
+
+
 def _header(file: Path) -> list[str]:
     """The names of the columns of a parquet file.
 
@@ -545,13 +570,20 @@ def _unreadable(file: Path, error: Exception) -> DataError:
     )
 
 
-def _fractions(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
-    """What is wrong with columns of counts: casting 1.5 to an integer would cut it to 1 without a word."""
-    counts = [name for name, column in schema.columns.items() if "int" in str(column.dtype).lower()]
+def _altered(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
+    """What is wrong with columns of numbers that a cast would change without a word: 1.5 to 1, a date to a number."""
     found = []
-    for name in counts:
-        if pd.api.types.is_float_dtype(frame[name]):
-            values = frame[name].dropna()
+    for name, column in schema.columns.items():
+        kind = str(column.dtype).lower()
+        if name not in frame or not ("int" in kind or "float" in kind):
+            continue
+        given = frame[name]
+        wanted = "whole numbers" if "int" in kind else "numbers"
+        types = (pd.api.types.is_bool_dtype, pd.api.types.is_complex_dtype, pd.api.types.is_datetime64_any_dtype)
+        if any(is_of(given) for is_of in types) or pd.api.types.is_timedelta64_dtype(given):
+            found.append(f"column {name!r}: {wanted} are wanted, and not {given.dtype}")
+        elif "int" in kind and not pd.api.types.is_integer_dtype(given):
+            values = pd.to_numeric(given, errors="coerce").dropna()  # what is no number is the schema's to refuse
             fractions = values[values % 1 != 0]
             if len(fractions):
                 found.append(f"column {name!r}: whole numbers are wanted (e.g. {fractions.iloc[0]})")

@@ -90,7 +90,10 @@ def _value(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, a
     if node.style is None:  # neither quoted nor a block of text
         for pattern, made in _PLAIN:
             if pattern.fullmatch(node.value):
-                return made(node.value)
+                try:
+                    return made(node.value)
+                except ValueError as error:  # Python reads no number of thousands of digits
+                    raise InputError(f"{path}, line {line}: a number of {len(node.value)} digits.") from error
     return node.value
 
 
@@ -119,7 +122,7 @@ class Faults:
 
     def add(self, place: Place, words: str) -> None:
         line, where = self.where(place)
-        self.found.append((line, f"{where}: {words.rstrip('.')}."))
+        self.found.append((line, f"{where}: {words}" if words.endswith("?") else f"{where}: {words.rstrip('.')}."))
 
     def made(self, place: Place, make: Callable[..., _Made], *arguments: Any) -> _Made | None:
         """What ``make`` gives; its complaint is noted, and None returned."""

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from crossed.cells import by_group, cells_of
-from crossed.checks import check_draws, check_level, names_of, require_columns
+from crossed.checks import check_draws, check_level, listed, names_of, require_columns
 from crossed.errors import InputError
 from crossed.factorial import component_names, factorial_cells, factorial_mean_squares, factorial_weights
 
@@ -73,7 +73,7 @@ def floor_of_pairs(
     Raises
     ------
     InputError
-        As `crossed.crossed_shares`; and if no cell holds two runs, or a run has several levels of a factor.
+        As `crossed.crossed_shares`; and if no cell holds two runs, or a run has none or several levels of a factor.
     """
     where = f"floor_of_pairs({outcome!r})"
     check_level(level, where)
@@ -177,6 +177,12 @@ def floor_mean_squares(
     factors = list(factors)
     require_columns(data, [*factors, run, column, outcome], where)
     runs = data[[run, *factors]].drop_duplicates()
+    nameless = runs[factors].isna().any(axis=1)
+    if nameless.any():
+        raise InputError(
+            f"{where}: the run(s) {listed(runs.loc[nameless, run])} have no value of {factors}, and would belong to no "
+            "cell. Fill it in, or leave them out."
+        )
     if runs[run].duplicated().any():
         first = runs.loc[runs[run].duplicated(), run].iloc[0]
         raise InputError(f"{where}: the run {first!r} has several levels of {factors}; a run has one of each.")

@@ -99,3 +99,6 @@ def test_bad_input_is_refused():
         above_floor(data, both[both["sentence"] > 0], "y", draws=1000)
     with pytest.raises(InputError, match=r"different levels of 'sentence'.*term=2"):
         above_floor(data.assign(term=2), both.assign(term=1), "y", by="term", draws=1000)
+    first = both["init_seed"].where(~both["run"].str.startswith("0-0"))
+    with pytest.raises(InputError, match=r"the run\(s\) 0-0-0, 0-0-1 have no value of .* no cell"):
+        floor_of_pairs(both.assign(init_seed=first), "y")

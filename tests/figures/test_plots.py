@@ -121,6 +121,26 @@ def test_correlations_has_a_dot_a_run_and_version(ax):
     np.testing.assert_allclose(sorted(dots), sorted([*frame["rho"], *frame["other"]]))
 
 
+def test_correlations_of_many_runs_has_smaller_dots_and_none_is_lost(ax):
+    generator = np.random.default_rng(0)
+    rows = [(term, f"r{n}", *generator.uniform(-1, 1, 2)) for term in ("T", "S") for n in range(20)]
+    frame = pd.DataFrame(rows, columns=["term", "run", "rho", "other"])
+    plots.correlations(frame, {"rho": "levels", "other": "differences"}, ax=ax)
+    drawn = [c for c in ax.collections if len(c.get_offsets())]
+    assert sum(len(c.get_offsets()) for c in drawn) == 80
+    for number, term in enumerate(("S", "T")):  # the rows are in the order of the terms, not of the frame
+        assert [text.get_text() for text in ax.get_yticklabels()][number] == term
+        for version in ("rho", "other"):
+            values = np.sort(frame.loc[frame["term"] == term, version])
+            here = [c for c in drawn if abs(np.asarray(c.get_offsets())[:, 1].mean() - number) < 0.5]
+            assert any(np.allclose(np.sort(np.asarray(c.get_offsets())[:, 0]), values) for c in here)
+    few = ax.figure.add_subplot()
+    plots.correlations(frame[frame["run"].isin(["r0", "r1"])], {"rho": "levels", "other": "differences"}, ax=few)
+    size = {axes: max(c.get_sizes().max() for c in axes.collections if len(c.get_offsets())) for axes in (ax, few)}
+    assert size[ax] < size[few]
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"levels", "differences"}
+
+
 def test_correlations_of_levels_are_never_drawn_alone(ax):
     with pytest.raises(InputError, match="detrended"):
         plots.correlations(pd.DataFrame({"term": ["S"], "run": ["a"], "rho": [0.9]}), {"rho": "levels"}, ax=ax)

@@ -141,6 +141,26 @@ def test_other_models_under_the_same_names_are_refused(finished, folder):
         scheduling.measure(swapped, ["two"], work, data, cpu=True)
 
 
+def test_models_that_were_altered_since_are_named_by_the_status(folder, finished, tmp_path, capsys):
+    _, work, data = finished
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    shutil.copy(moved / "two" / "model.safetensors", moved / "one" / "checkpoint-40")
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(written(moved, FILE)), "--work", str(work), "--data", str(data)])
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "1 fault(s)" in said.err
+    assert "one, step 40 (stale): run 'one', step 40 was measured with weights=" in said.err
+
+
+def test_a_folder_above_the_suite_may_read_like_a_pattern(folder, tmp_path, monkeypatch):
+    moved = Path(shutil.copytree(folder, tmp_path / "runs [old]"))
+    text = FILE.split("  - run: two")[0]
+    assert len(read_suite(written(moved, text)).models) == len(STEPS)
+    monkeypatch.setenv("ADDENDS_DATA", str(moved))
+    assert len(read_suite(written(moved, text.replace("one/", "$ADDENDS_DATA/one/"))).models) == len(STEPS)
+
+
 def test_there_is_nothing_to_ship(finished):
     suite, work, data = finished
     with pytest.raises(InputError, match="of models that exist: there is none of its own to ship"):
@@ -220,3 +240,25 @@ def test_there_is_nothing_to_train(finished):
     suite, work, _ = finished
     with pytest.raises(InputError, match="'mine' is of models that exist: there is nothing to train"):
         scheduling.train(suite, ["one"], work)
+
+
+def test_finished_tables_of_another_setting_are_not_passed_over(folder, finished, capsys):
+    _, work, data = finished
+    longer = written(folder, FILE.replace("own_tokens: 12", "own_tokens: 11"))
+    with pytest.raises(SystemExit) as ended:
+        main(["measure", str(longer), "--work", str(work), "--data", str(data)])
+    written(folder, FILE)
+    assert ended.value.code == 1
+    assert "was measured with own_tokens=12; now 11 (and 3 more). --again measures anew" in capsys.readouterr().err
+
+
+def test_a_sentence_that_a_model_cannot_read_is_named_with_run_and_step(folder, tmp_path):
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+    for text, message in (("x", r"own_tokens=12000: "), (f"{SOURCES[0]} " * 3000, r"'test-000001' \(source\) has ")):
+        (moved / "test.tsv").write_text(f"{text}\tone\n")
+        tokens = "12000" if text == "x" else "12"
+        suite = read_suite(
+            written(moved, FILE.replace("sentences: 3", "sentences: 1").replace(": 12\n", f": {tokens}\n"))
+        )
+        with pytest.raises(InputError, match=rf"run 'two', step 300, of the suite 'mine': {message}"):
+            job.measure(suite, "two", 300, tmp_path / "work", cpu=True)

@@ -157,3 +157,11 @@ def test_an_error_in_a_worker_is_the_same_error(work, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(DataError, match=r"checkpoint-8/model\.safetensors is not the file that was saved at step 8"):
         scheduling.measure(SUITE, NAMES, work, tmp_path / "data", workers=2, cpu=True)
+
+
+def test_a_file_error_of_a_job_is_not_the_schedulers():
+    def fails(*given):
+        raise PermissionError(13, "Permission denied", "run.json")
+
+    with pytest.raises(DataError, match=r"The run 'a' of the suite 'tiny' cannot go on: .*run\.json"):
+        scheduling._timed(fails, (SUITE, "a"))

@@ -122,7 +122,7 @@ def test_one_that_was_never_measured_is_missing(folder):
     assert shards.fault(folder, 250, WANTED) == shards.Fault("missing", "run 'ora', step 250 is not measured.")
 
 
-@pytest.mark.parametrize("change", ["truncated", "one byte", "gone", "no record", "half a record"])
+@pytest.mark.parametrize("change", ["truncated", "one byte", "gone", "no record", "half a record", "no entries", "odd"])
 def test_an_altered_shard_is_named(folder, change):
     shard = folder / "measured" / "60"
     file = shard / "quality.parquet"
@@ -139,10 +139,16 @@ def test_an_altered_shard_is_named(folder, change):
             (shard / shards.RECORD).unlink()
         case "half a record":
             (shard / shards.RECORD).write_text('{"run": "ora"')
+        case "no entries":
+            (shard / shards.RECORD).write_text("{}")
+        case "odd":
+            (shard / shards.RECORD).write_text(json.dumps(shards.read_record(folder, 60) | {"files": ["quality"]}))
     found = shards.fault(folder, 60, WANTED)
     assert found.kind == "altered"
     assert "run 'ora', step 60" in found.words
     assert str(shard) in found.words
+    if "record" in change or change in ("no entries", "odd"):
+        assert shards.manifest(folder).empty
 
 
 @pytest.mark.parametrize(("entry", "value"), [("weights", "b" * 64), ("own_tokens", 12), ("held_out_sha256", "c" * 64)])

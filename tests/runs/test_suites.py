@@ -17,7 +17,7 @@ import pytest
 from addends.errors import DataError, InputError
 from addends.runs import SUITES, Block, Condition, Run, Seeds, read_suite, sentences, training, workfolder
 from addends.runs.corpora import normal_form
-from addends.runs.suite import MadeUpCorpus, Sample
+from addends.runs.suite import MadeUpCorpus, Sample, Vocabulary
 from addends.runs.suite_file import FOLDER
 from addends.runs.toy import corpus as toy
 
@@ -296,6 +296,14 @@ WRONG = {
     "doubled key": ("  dim: 64\n", "  dim: 64\n  dim: 65\n", None, "the key 'dim' is given twice, first on line"),
     "kind": ("kind: made-up", "kind: made up", "corpus", "the kind is 'made-up' or 'files', given is 'made up'"),
     "no number": ("  dim: 64", "  dim: many", "recipe.dim", "given is 'many'; input should be a valid integer"),
+    "seed too large": (
+        "seeds: [1, 2, 3]",
+        f"seeds: [1, {2**32}]",
+        "blocks.independent.runs[0].seeds[1]",
+        "given is 4294967296; input should be less than 4294967296",
+    ),
+    "number too long": ("  dim: 64", f"  dim: {'9' * 5000}", None, "a number of 5000 digits"),
+    "a word for a mapping": ("corpus:", "corpus: ora\nname:", "corpus", "given is 'ora'; keys with values are wanted"),
     "a number in quotes": ("  dim: 64", "  dim: '64'", "recipe.dim", "given is '64'"),
     "yes": ("byte_fallback: false", "byte_fallback: no", "vocabulary.byte_fallback", "given is 'no'; .*boolean"),
     "below zero": ("  heads: 4", "  heads: -4", "recipe.heads", "given is -4; .*greater than or equal to 1"),
@@ -535,3 +543,22 @@ def test_a_checkpoint_that_is_trained_is_in_the_work_folder(tmp_path):
     assert TOY.source_of(TOY.runs[0], 0, tmp_path)[0].name == "checkpoint-0"
     with pytest.raises(InputError, match=r"The run 'ora-i1-o1' of the suite 'toy': step=7 is not one of \(0, 60, 250"):
         TOY.source_of(TOY.runs[0], 7, tmp_path)
+
+
+def test_a_suites_vocabulary_is_that_of_its_corpus(tmp_path):
+    small = dataclasses.replace(TOY, corpus=MadeUpCorpus(("ora",), 200, 1), vocabulary=Vocabulary(80, 1.0, False))
+    sentences.tokenizer(small, tmp_path / "vocabulary")
+    sentences.tokenizer(small, tmp_path / "vocabulary")
+    for change in (
+        {"corpus": MadeUpCorpus(("ora", "uri"), 200, 1)},
+        {"vocabulary": Vocabulary(80, 0.9, False)},
+        {"held_out": Sample("ora", 7)},
+    ):
+        with pytest.raises(InputError, match="holds a vocabulary that was trained with other "):
+            sentences.tokenizer(dataclasses.replace(small, **change), tmp_path / "vocabulary")
+
+
+def test_a_run_that_asks_for_more_pairs_than_there_are_is_named(tmp_path):
+    suite = dataclasses.replace(TOY, corpus=MadeUpCorpus(("ora",), 200, 1))
+    with pytest.raises(InputError, match=r"The run 'many' of the suite 'toy': pairs=500: between 1 and "):
+        sentences.training_pairs(suite, Run("many", Condition(("ora",), 500), Seeds(1, 1, 1)))

@@ -436,3 +436,17 @@ def test_pairs_that_do_not_fit_are_refused_before_training(tmp_path, tokenizer):
     with pytest.raises(InputError, match="3 pairs do not fill one batch of 4"):
         training.train(tmp_path / "run", RECIPE, SEEDS, tokenizer, few, cpu=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_transformers_own_bars_are_off_inside_a_job_and_as_before_after_it(shown):
+    from transformers.utils import logging
+
+    was = logging.is_progress_bar_enabled()
+    try:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+        with training.one_bar():
+            assert not logging.is_progress_bar_enabled()
+        assert logging.is_progress_bar_enabled() == shown
+    finally:
+        (logging.enable_progress_bar if was else logging.disable_progress_bar)()

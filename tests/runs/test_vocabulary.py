@@ -160,3 +160,10 @@ def test_of_several_processes_one_trains_and_all_have_the_same(tmp_path):
 
 def _pieces_of(sentences: list[str], folder: Path) -> dict:
     return vocabulary.train(sentences, folder, PIECES).get_vocab()
+
+
+def test_one_of_another_corpus_is_refused_not_loaded(tmp_path):
+    vocabulary.train(TEXT, tmp_path / "vocabulary", PIECES, of={"corpus": ["ora"], "coverage": 1.0})
+    vocabulary.train((), tmp_path / "vocabulary", PIECES, of={"corpus": ["ora"], "coverage": 1.0})
+    with pytest.raises(InputError, match=r"trained with other corpus \(.*'ora'.*; now .*'uri'.*\)\. Delete the folder"):
+        vocabulary.train((), tmp_path / "vocabulary", PIECES, of={"corpus": ["ora", "uri"], "coverage": 1.0})

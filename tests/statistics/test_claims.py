@@ -62,7 +62,9 @@ def test_verdicts_of_plain_cases(numbers, found):
     assert verdict(*numbers, smallest_effect=0.1) == found
 
 
-@pytest.mark.parametrize("numbers", [(0.2, 0.1, 0.1, 0.1), (math.nan, 0.1, 0.2, 0.1), (0, math.nan, 1, 0.1)])
+@pytest.mark.parametrize(
+    "numbers", [(0.2, 0.1, 0.1, 0.1), (math.nan, 0.1, 0.2, 0.1), (0, math.nan, 1, 0.1), (None, 0, 1, 0.1)]
+)
 def test_what_is_no_interval_has_no_verdict(numbers):
     with pytest.raises(InputError, match="no estimate and its interval"):
         verdict(*numbers)
@@ -103,6 +105,8 @@ def test_claims_cannot_be_changed(claims):
         ("layer: 3, term: S", "layer: 3.0, term: S", r"A\.primary\.layer: .*integer.*'3.0'"),
         ("term: S", "term: X", r"A\.primary\.term: .*'I', 'S'.*'X'"),
         ("method: sublayer", "method: null", r"A\.primary: .*do not belong together"),
+        ("{method: sublayer, layer: 3, term: S", "{method: token, layer: 3, term: F", r"'F' is none of .*S, T, C"),
+        ('unit: "share of variance"', 'unit: "  "', r"line \d+, claims\.B\.unit: "),
         ("level: 0.95\n", "level: 95\n", r"line 10, level: .*less than 1"),
         ("  weakened: ", "  weaker: ", r"rule\.weaker"),
         ("  - runs: 3\n", "  - runs: no\n", r"line \d+, known\.0\.runs: .*integer"),

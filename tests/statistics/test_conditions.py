@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,8 @@ def runs(count: int, slope: float = 0.5, seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     quality = generator.normal(size=count)
     indicator = slope * quality + generator.normal(size=count)
-    return pd.DataFrame({"layer": 1, "nll": quality, "importance": indicator})
+    names = [f"r{number}" for number in range(count)]
+    return pd.DataFrame({"run": names, "layer": 1, "nll": quality, "importance": indicator})
 
 
 def test_the_correlation_and_its_interval_are_scipys():
@@ -43,7 +46,7 @@ def test_a_reliability_out_of_range_is_refused(reliability):
 
 
 def test_too_few_runs_are_refused():
-    with pytest.raises(InputError, match=r"has 3 run\(s\), 4 without missing"):
+    with pytest.raises(InputError, match=r"has 3 run\(s\); 4 are wanted"):
         across_runs(runs(3), "importance", "nll", "layer")
 
 
@@ -55,7 +58,8 @@ def sizes() -> pd.DataFrame:
         for condition, shift in (("small", 0.0), ("middle", 1.0), ("large", 1.5))
         for seed, of_seed in enumerate(seeds)
     ]
-    return pd.DataFrame(rows, columns=["condition", "init_seed", "importance"])
+    frame = pd.DataFrame(rows, columns=["condition", "init_seed", "importance"])
+    return frame.assign(run=frame["condition"] + "-" + frame["init_seed"].astype(str))
 
 
 def test_paired_within_seed_is_the_paired_t_test():
@@ -90,3 +94,93 @@ def test_one_run_is_no_condition():
     frame = sizes()
     with pytest.raises(InputError, match="2 are the fewest"):
         contrast_conditions(frame[~((frame["condition"] == "large") & (frame["init_seed"] > 0))], "importance")
+
+
+def test_few_runs_are_permuted_in_every_way():
+    frame = runs(5, slope=0.4, seed=3)
+    x, q = frame["importance"].to_numpy(), frame["nll"].to_numpy()
+    every = [abs(np.corrcoef(x, q[list(order)])[0, 1]) for order in permutations(range(5))]
+    expected = np.mean(np.array(every) >= abs(np.corrcoef(x, q)[0, 1]) - 1e-12)
+    assert across_runs(frame, "importance", "nll", "layer")["p"].item() == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("column", ["importance", "nll"])
+@pytest.mark.parametrize("value", [0.1, 0.0, 1e8, np.float32(0.3)])
+def test_what_is_the_same_in_all_runs_has_no_correlation_and_no_p(column, value):
+    frame = pd.concat([runs(9), runs(9).assign(layer=2, **{column: value})])
+    constant = across_runs(frame, "importance", "nll", "layer", draws=99).set_index("layer").loc[2]
+    assert constant[["r", "r_lower", "r_upper", "p", "r_disattenuated"]].isna().all()
+    assert constant["note"] == f"{column} is the same in all runs"
+
+
+def test_correlations_do_not_depend_on_units_or_on_the_order_of_rows():
+    frame = runs(12)
+    table = across_runs(frame, "importance", "nll", "layer", draws=99)
+    for changed in (
+        frame.assign(importance=1e8 + frame["importance"]),
+        frame.assign(importance=1e-12 * frame["importance"], nll=3 - frame["nll"] * 1e-9),
+        frame.sample(frac=1, random_state=1),
+    ):
+        again = across_runs(changed, "importance", "nll", "layer", draws=99)
+        # 1e8 + x keeps eight digits of x
+        assert abs(again["r"].item()) == pytest.approx(abs(table["r"].item()), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: pd.concat([d, d]), "8 stand more than once.*Each run counts once"),
+        (lambda d: d.assign(layer=d["layer"].where(d["run"] > "r3")), r"4 row\(s\) have no value of \['layer'\]"),
+        (lambda d: d.assign(nll=d["nll"].where(d["run"] > "r3")), r"'nll' is missing or infinite in 4 row\(s\)"),
+        (lambda d: d.assign(nll=np.inf), r"'nll' is missing or infinite in 8 row\(s\)"),
+        (lambda d: d.assign(nll="good"), "'nll' holds .*, not numbers"),
+        (lambda d: d[:0], "no rows"),
+    ],
+)
+def test_rows_that_would_be_counted_twice_or_lost_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        across_runs(change(runs(8)), "importance", "nll", "layer")
+
+
+def test_a_group_is_not_named_like_a_result():
+    with pytest.raises(InputError, match=r"the result has columns \['runs'\] of its own"):
+        across_runs(runs(8).assign(runs=1), "importance", "nll", ["runs"])
+
+
+@pytest.mark.parametrize("pair", [None, "init_seed"])
+def test_conditions_without_spread_have_no_p_and_do_not_count_in_the_family(pair):
+    frame = sizes()
+    flat = sizes().assign(layer=2, importance=frame["condition"].map({"small": 0.1, "middle": 0.3, "large": 0.7}))
+    both = pd.concat([frame.assign(layer=1), flat])
+    table = contrast_conditions(both, "importance", pair=pair, by="layer").set_index("layer")
+    assert table.loc[2, ["lower", "upper", "p", "p_holm"]].isna().all(axis=None)
+    assert (table.loc[2, "note"] != "").all()
+    alone = contrast_conditions(frame, "importance", pair=pair)
+    np.testing.assert_allclose(table.loc[1, "p_holm"], alone["p_holm"], rtol=1e-12)
+
+
+def test_rows_in_another_order_give_the_same_contrasts_in_every_group():
+    ranked = sizes().assign(
+        condition=lambda d: pd.Categorical(d["condition"], ["small", "middle", "large"], ordered=True)
+    )
+    both = pd.concat([ranked.assign(layer=1), ranked.iloc[::-1].assign(layer=2)])
+    table = contrast_conditions(both, "importance", by="layer", pair="init_seed")
+    first, second = (table[table["layer"] == layer].drop(columns="layer").reset_index(drop=True) for layer in (1, 2))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-12)
+    shuffled = contrast_conditions(both.sample(frac=1, random_state=4), "importance", by="layer", pair="init_seed")
+    pd.testing.assert_frame_equal(shuffled, table, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.assign(importance=d["importance"].where(d["init_seed"] > 0)), "missing or infinite in 3 row"),
+        (lambda d: d.assign(condition=d["condition"].where(d["init_seed"] > 0)), "has no value in one of the columns"),
+        (lambda d: pd.concat([d, d]), "Each run counts once"),
+        (lambda d: d[d["condition"] == "small"], r"the condition\(s\) \['small'\]; two are compared"),
+        (lambda d: d.assign(importance="large"), "not numbers"),
+    ],
+)
+def test_what_would_leave_a_hole_in_the_family_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        contrast_conditions(change(sizes()), "importance")

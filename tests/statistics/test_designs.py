@@ -202,3 +202,12 @@ def test_variances_of_another_kind_are_refused():
             runs_needed(one, targets, [10])
     with pytest.raises(InputError, match=r"shares=.*residual"):
         design_coverage(shares=[(0.5, 0.5)], simulations=1, progress=False)
+
+
+def test_a_table_without_residual_is_refused():
+    rows = [(run, sentence, float(run + 10 * sentence)) for run in range(4) for sentence in range(6)]
+    exact = pd.DataFrame(rows, columns=["run", "sentence", "y"])
+    variances = crossed.crossed_shares(exact, "y", "run", "sentence", draws=1_000)
+    for ask in (lambda: design_table(variances, [3], [10]), lambda: runs_needed(variances, {"mean": 0.1}, [10])):
+        with pytest.raises(InputError, match="without interaction and residual"):
+            ask()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,9 +26,24 @@ def curves(runs: int, own: float, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "checkpoint", "importance", "chrf"]).assign(layer=1)
 
 
+def decimals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with one decimal, of which many changes are tied that differ in their last binary digits."""
+    return frame.assign(importance=frame["importance"].round(1), chrf=frame["chrf"].round(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame,
+        decimals,
+        lambda frame: decimals(frame).astype({"importance": "float32", "chrf": "float32"}),
+        lambda frame: decimals(frame).assign(importance=lambda d: d["importance"] + 1e4),
+    ],
+    ids=["many digits", "one decimal", "one decimal, float32", "one decimal and a large constant"],
+)
 @pytest.mark.parametrize("coefficient", ["rho_levels", "rho_differences", "rho_given_step"])
-def test_own_and_other_are_the_means_of_the_correlations_pair_by_pair(coefficient):
-    frame = curves(5, own=0.5, seed=2)
+def test_own_and_other_are_the_means_of_the_correlations_pair_by_pair(coefficient, change):
+    frame = change(curves(5, own=0.5, seed=2))
     (row,) = excess_over_others(frame, "importance", "chrf", "layer", coefficient, draws=9).to_dict("records")
     own = correlate_checkpoints(frame, "importance", "chrf", "run").set_index("run")[coefficient].abs()
     others = correlate_checkpoints(with_quality_of_others(frame, "chrf"), "importance", "chrf", ["run", "other"])
@@ -70,6 +87,35 @@ def test_a_constant_series_has_no_excess_and_says_why():
     assert np.isfinite(table.loc[1, "excess"])
     assert np.isnan(table.loc[2, "excess"])
     assert "constant" in table.loc[2, "note"]
+
+
+def test_a_series_that_changes_evenly_has_changes_of_one_size_and_no_excess():
+    frame = curves(5, 0.5).assign(importance=lambda d: 0.1 + 0.1 * d.groupby("run").cumcount())
+    (row,) = excess_over_others(frame, "importance", "chrf", "layer", draws=9).to_dict("records")
+    assert np.isnan(row["excess"])
+    assert np.isnan(row["p"])
+    assert "its changes constant" in row["note"]
+
+
+def test_few_runs_are_permuted_in_every_way_and_no_p_is_below_what_they_allow():
+    frame = curves(3, own=3.0, seed=1)
+    (row,) = excess_over_others(frame, "importance", "chrf", "layer", "rho_levels").to_dict("records")
+    pairs = with_quality_of_others(frame, "chrf")
+    r = correlate_checkpoints(pairs, "importance", "chrf", ["run", "other"]).pivot(
+        index="run", columns="other", values="rho_levels"
+    )
+    own = correlate_checkpoints(frame, "importance", "chrf", "run").set_index("run")["rho_levels"]
+    r = r.to_numpy().copy()
+    np.fill_diagonal(r, own)
+    sums = [sum(abs(r[run, other]) for run, other in enumerate(order)) for order in permutations(range(3))]
+    assert row["p"] == pytest.approx(np.mean(np.array(sums) >= sums[0] - 1e-12), abs=1e-15)
+    assert row["p"] >= 1 / 6
+
+
+def test_a_row_without_a_group_is_not_dropped():
+    frame = curves(4, 0.5)
+    with pytest.raises(InputError, match=r"6 row\(s\) have no value of \['layer'\]"):
+        excess_over_others(frame.assign(layer=frame["layer"].where(frame["run"] > "r0")), "importance", "chrf", "layer")
 
 
 def test_a_curve_that_only_rises_has_nothing_left_once_the_step_is_held_fixed():

@@ -59,17 +59,26 @@ def test_what_runs_share_is_seen_in_their_pairs(sds, found, other):
     assert np.isnan(table.loc["neither", ["excess", "p", "p_least"]].astype(float)).all()
 
 
-def test_starts_within_courses_are_all_that_is_permuted():
+@pytest.mark.parametrize(("start_sd", "seed"), [(0.4, 3), (0.0, 1), (0.0, 2)])
+def test_starts_within_courses_are_all_that_is_permuted(start_sd, seed):
     """With 3 starts and 2 courses there are 36 labellings, six and six alike: the p-value is known exactly."""
-    frame = factorial(3, 2, 12, start_sd=0.4, seed=3)
+    frame = factorial(3, 2, 12, start_sd=start_sd, seed=seed)
     profiles = {key: part["y"].to_numpy() for key, part in frame.groupby(["init_seed", "order_seed"])}
     agree = {(i, k): np.corrcoef(profiles[i, 0], profiles[k, 1])[0, 1] for i, k in product(range(3), range(3))}
     sums = [sum(agree[i, order[i]] for i in range(3)) for order in permutations(range(3))]
     exact = np.mean([total >= sums[0] - 1e-12 for total in sums])
-    found = rows(frame, "pearson", permutations=9999)
-    assert found.loc["start", "p"] == pytest.approx(exact, abs=4.5 * np.sqrt(exact * (1 - exact) / 9999) + 2e-4)
+    found = rows(frame, "pearson", permutations=99)  # more than there are labellings: all are gone through
+    assert found.loc["start", "p"] == pytest.approx(exact, abs=1e-15)
     assert found.loc["start", "p_least"] == pytest.approx(1 / 6)
     assert found.loc["course", "p_least"] == pytest.approx(1 / 4)
+
+
+def test_draws_of_labels_agree_with_all_of_them():
+    frame = factorial(3, 4, 12, start_sd=0.3, seed=4)
+    every, drawn = (rows(frame, permutations=permutations) for permutations in (216, 215))  # 3!^3 = 216 labellings
+    for kind in ("start", "course"):
+        exact = every.loc[kind, "p"]
+        assert drawn.loc[kind, "p"] == pytest.approx(exact, abs=4.5 * np.sqrt(exact * (1 - exact) / 215) + 1 / 216)
 
 
 def test_under_the_null_p_values_are_uniform_although_pairs_share_runs_and_courses_matter():
@@ -114,6 +123,18 @@ def test_bad_input_is_refused():
         rows(frame.assign(y=frame["init_seed"]))
     with pytest.raises(InputError, match=r"permutations"):
         rows(frame, permutations=5)
+    # An infinite value once made the p-value as small as it can be.
+    for value, message in ((np.inf, "missing or infinite in 1 row"), ("high", "not numbers")):
+        with pytest.raises(InputError, match=message):
+            rows(frame.astype({"y": object}).assign(y=lambda d, v=value: d["y"].where(d.index > 0, v)).infer_objects())
+    with pytest.raises(InputError, match=r"\[1, 3\] levels; two of each"):
+        rows(frame[frame["init_seed"] == 0])
+    with pytest.raises(InputError, match=r"no value in one of"):
+        rows(frame.assign(init_seed=frame["init_seed"].where(frame["init_seed"] > 0)))
+    with pytest.raises(InputError, match=r"same value in all sentences"):
+        rows(frame.assign(y=frame["y"].where(frame["run"] != "i0-o0", 0.1 + 1e-17 * frame["sentence"])))
+    with pytest.raises(InputError, match=r"columns \['p'\] of its own"):
+        rows(frame.assign(p=1), by="p")
 
 
 def runs_of(cells, others=()):
@@ -130,3 +151,12 @@ def test_roles_follow_from_the_seeds():
     assert roles["i4-o4-d109"] == "left out"  # nothing to compare it with
     with pytest.raises(InputError, match=r"no run's dropout_seed equals its order_seed"):
         roles_of_runs(runs_of([], [(1, 1, 9)]))
+
+
+def test_a_run_without_a_seed_of_masks_is_left_out_and_one_without_a_start_is_named():
+    runs = runs_of(product((1, 2), (1, 2)), [(1, 1, 101)]).astype({"dropout_seed": "Int64", "init_seed": "Int64"})
+    unknown = runs.assign(dropout_seed=runs["dropout_seed"].where(runs["run"] != "i1-o1-d101"))
+    roles = roles_of_runs(unknown).set_index("run")["role"]
+    assert (roles == "factorial").sum() == 4
+    with pytest.raises(InputError, match=r"without name, init_seed or order_seed: \['i2-o2'\]"):
+        roles_of_runs(runs.assign(init_seed=runs["init_seed"].where(runs["run"] != "i2-o2")))

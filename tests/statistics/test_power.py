@@ -74,6 +74,8 @@ def test_more_runs_less_power_and_a_lower_level_make_smaller_effects_detectable(
 
 
 def test_units_go_through():
+    effects = detectable_correlation(5), detectable_mean(5), detectable_slope(5), detectable_difference((5, 9))
+    assert {type(effect) for effect in effects} == {float}  # a page shows a number, and not how numpy writes it
     assert detectable_mean(5, sd=3.0) == pytest.approx(3 * detectable_mean(5))
     assert detectable_difference((5, 9), (3.0, 6.0)) == pytest.approx(3 * detectable_difference((5, 9), (1.0, 2.0)))
     assert detectable_slope(5, 3.0, 2.0) == pytest.approx(1.5 * detectable_slope(5))

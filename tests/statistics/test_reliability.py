@@ -78,3 +78,9 @@ def test_a_row_for_each_part():
 def test_what_cannot_be_answered_is_refused(change, options, message):
     with pytest.raises(InputError, match=message):
         reliability_between_runs(change(scores(3, 5, 1.0)), "chrf", **options)
+
+
+def test_runs_and_sentences_that_leave_no_residual_are_refused():
+    rows = [(run, sentence, float(run + 10 * sentence)) for run in range(4) for sentence in range(6)]
+    with pytest.raises(InputError, match="there is no residual to hold the runs against"):
+        reliability_between_runs(pd.DataFrame(rows, columns=["run", "sentence", "nll"]), "nll")

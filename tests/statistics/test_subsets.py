@@ -129,3 +129,35 @@ def test_a_crossing_with_a_hole_is_refused(frame):
         slopes_of_subsets(frame.iloc[1:], "q", "x", [3], replicate="checkpoint")
     with pytest.raises(InputError, match="no column 'share_lower'"):
         over_subsets(pd.DataFrame({"runs": [3], "members": ["a"], "share": [0.1]}), "share")
+
+
+def test_runs_may_have_numbers_for_names(frame):
+    numbered = frame.assign(run=frame["run"].str[1:].astype(int))
+    for function, columns in ((shares_of_subsets, ("x",)), (slopes_of_subsets, ("q", "x"))):
+        found = function(numbered, *columns, [3], replicate="checkpoint", subsets=4)
+        expected = function(frame, *columns, [3], replicate="checkpoint", subsets=4)
+        assert found["members"].tolist() == expected["members"].str.replace("r", "").tolist()
+        pd.testing.assert_frame_equal(found.drop(columns="members"), expected.drop(columns="members"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.assign(layer=d["run"].where(d["run"] > "r2")), "would belong to no group"),
+        (
+            lambda d: d.assign(layer=1, x=d["sentence"].str[1:].astype(float)),
+            "differ between runs by more than a const",
+        ),
+        (lambda d: d[d["sentence"].isin(["s01", "s02"]) & d["run"].isin(["r1", "r2"])].assign(layer=1), "two degrees"),
+    ],
+)
+def test_slopes_that_are_none_are_refused(frame, change, message):
+    data = change(frame[frame["checkpoint"] == 2])
+    with pytest.raises(InputError, match=message):
+        slopes_of_subsets(data, "q", "x", [2], by="layer", subsets=2)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"sizes": []}, "names none"), ({"draws": 0}, "draws=0")])
+def test_a_table_of_nothing_is_refused(frame, options, message):
+    with pytest.raises(InputError, match=message):
+        shares_of_subsets(frame, "x", **({"sizes": [3]} | options), replicate="checkpoint")

@@ -16,7 +16,7 @@ import torch
 from transformers import MarianTokenizer
 
 from addends import tables
-from addends.errors import DataError, InputError
+from addends.errors import AddendsError, DataError, InputError
 from addends.runs import corpora, existing, lineage, measuring, sentences, shards, training, vocabulary, workfolder
 from addends.runs.batching import Pairs
 from addends.runs.suite import Run, Suite
@@ -24,6 +24,7 @@ from addends.runs.suite import Run, Suite
 _SHIPPED = "run.json"  # in the shipped folder: whose weights they are
 
 
+@training.one_bar()
 def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = False) -> str:
     """Train a run, or finish it: gives "trained", "there", or "claimed" by another process.
 
@@ -71,6 +72,7 @@ def train(suite: Suite, name: str, work: Path, cpu: bool = False, quiet: bool = 
     return "trained"
 
 
+@training.one_bar()
 def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, again: bool = False) -> str:
     """Measure one checkpoint of a run, and write its shard: gives "measured", "there", or "claimed" by another process.
 
@@ -98,8 +100,11 @@ def measure(suite: Suite, name: str, step: int, work: Path, cpu: bool = False, a
         part, begun = shards.begin(folder, step), time.monotonic()
         device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
         with training.one_core():
-            model, tokenizer = existing.load_to_measure(*suite.source_of(run, step, work), device)
-            frames = measuring.measure_checkpoint(suite, run, step, model, tokenizer)
+            try:
+                model, tokenizer = existing.load_to_measure(*suite.source_of(run, step, work), device)
+                frames = measuring.measure_checkpoint(suite, run, step, model, tokenizer)
+            except AddendsError as error:
+                raise InputError(f"run {name!r}, step {step}, of the suite {suite.name!r}: {error}") from error
             record = {"run": name, "checkpoint": step} | wanted | {"measured_on": lineage.machine()}
         shards.write(part, frames, record | {"seconds": round(time.monotonic() - begun, 2)})
     return "measured"
@@ -121,6 +126,7 @@ def measured_with(suite: Suite, run: Run, step: int, work: Path) -> dict:
     return origin | workfolder.measuring_record(suite) | {"files": workfolder.tables_at(suite, run, step)}
 
 
+@training.one_bar()
 def write_tables(suite: Suite, name: str, work: Path, data: Path) -> None:
     """Join the shards of a run, all of them measured, to its tables ``data/<suite>/<table>/<run>.parquet``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
 from addends.decomposition import Batch, corpus_means, encode, measure_batch, translate
+from addends.errors import InputError
 from addends.runs import sentences
 from addends.runs.quality import corpus_scores, negative_log_likelihood, sentence_scores
 from addends.runs.suite import Run, Suite
@@ -70,8 +72,12 @@ def translated(
     ids: list[str],
 ) -> tuple[Batch, Batch, pd.DataFrame]:
     """The model's own output and the reference as batches, and a row a sentence: what was said, and the nll."""
-    translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
-    read = encode(model, tokenizer, sources, targets)
+    try:
+        translated = translate(model, tokenizer, sources, max_new_tokens=suite.own_tokens)
+        read = encode(model, tokenizer, sources, targets)
+    except InputError as error:  # it knows positions in a list, and the name of an argument
+        side = re.sub(r"\b(source|target)s\[(\d+)\]", lambda at: f"{ids[int(at[2])]!r} ({at[1]})", str(error))
+        raise InputError(side.replace("max_new_tokens", "own_tokens")) from error
     said = pd.DataFrame(
         {
             "sentence": ids,

@@ -57,24 +57,46 @@ def shard_faults(suite: Suite, names: Sequence[str], work: Path) -> pd.DataFrame
     sentences cannot be read here, shards are not held against them.
     """
     rows = []
+    there = [
+        (name, step)
+        for name in names
+        for step in suite.checkpoints_of(suite.run(name))
+        if shards.place(workfolder.of_run(suite, name, work), step).exists()
+    ]
     try:
-        sentences = workfolder.measuring_record(suite)
+        sentences = workfolder.measuring_record(suite) if there else {}
     except DataError:
         sentences = {}
-    for name in names:
-        folder = workfolder.of_run(suite, name, work)
-        for step in suite.checkpoints_of(suite.run(name)):
-            if not shards.place(folder, step).exists():
-                continue
-            wanted = {"files": workfolder.tables_at(suite, suite.run(name), step)} | sentences
-            try:
-                record = {} if suite.models else lineage.read(workfolder.checkpoint(suite, name, step, work))
-            except DataError:
-                record = {}  # weights may have been deleted; the shard may still be whole
-            fault = shards.fault(folder, step, wanted | {key: record[key] for key in shards.ORIGIN if key in record})
-            if fault and fault.kind != "missing":
-                rows.append((name, step, fault.kind, fault.words))
+    for name, step in there:
+        wanted = {"files": workfolder.tables_at(suite, suite.run(name), step)} | sentences
+        origin = _origin(suite, name, step, work)
+        fault = shards.fault(workfolder.of_run(suite, name, work), step, wanted | origin)
+        if fault and fault.kind != "missing":
+            rows.append((name, step, fault.kind, fault.words))
     return pd.DataFrame(rows, columns=["run", "checkpoint", "fault", "words"])
+
+
+def half_written(suite: Suite, names: Sequence[str], work: Path) -> list[tuple[str, int, Path]]:
+    """Shards that a process began and that are not there: run, step, and what is left. They are measured again."""
+    found = [
+        (name, step, shards.half_written(workfolder.of_run(suite, name, work), step))
+        for name in names
+        for step in suite.checkpoints_of(suite.run(name))
+    ]
+    return [(name, step, left) for name, step, left in found if left is not None]
+
+
+def _origin(suite: Suite, name: str, step: int, work: Path) -> dict[str, str]:
+    """What a shard's record says of its checkpoint, as that is now; nothing of trained weights that were deleted."""
+    if suite.models:
+        from addends.runs import existing  # it imports torch
+
+        return existing.origin(*suite.source_of(suite.run(name), step, work))
+    try:
+        record = lineage.read(workfolder.checkpoint(suite, name, step, work))
+    except DataError:
+        return {}
+    return {key: record[key] for key in shards.ORIGIN if key in record}
 
 
 def seconds_left(suite: Suite, table: pd.DataFrame, work: Path) -> float | None:

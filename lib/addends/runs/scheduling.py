@@ -162,7 +162,10 @@ def _one_by_one(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple[tup
 
 def _timed(function: Callable, given: tuple) -> tuple[float, Any]:
     begun = time.monotonic()
-    outcome = function(*given)
+    try:
+        outcome = function(*given)
+    except OSError as error:  # in a worker, where an OSError of the connection would read the same
+        raise DataError(f"The run {given[1]!r} of the suite {given[0].name!r} cannot go on: {error}.") from error
     return time.monotonic() - begun, outcome
 
 

@@ -6,6 +6,7 @@ A training pair shares no side with a held-out or a further sentence, compared i
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from addends.errors import DataError, InputError
+from addends.provenance import file_sha256
 from addends.runs import corpora, vocabulary
 from addends.runs.suite import CorpusFile, FileCorpus, MadeUpCorpus, Run, Sample, Suite
 from addends.runs.toy import corpus as toy
@@ -71,7 +73,12 @@ def training_pairs(suite: Suite, run: Run) -> pd.DataFrame:
         As `held_out`; an InputError too if the condition asks for more pairs than there are.
     """
     found = pd.concat([_of_language(suite, language) for language in run.condition.languages], ignore_index=True)
-    return corpora.draw(found, run.condition.pairs, run.seeds.order)
+    try:
+        return corpora.draw(found, run.condition.pairs, run.seeds.order)
+    except InputError as error:
+        raise InputError(
+            f"The run {run.name!r} of the suite {suite.name!r}: {error} Change its pairs in the suite's file."
+        ) from error
 
 
 def tokenizer(suite: Suite, folder: Path) -> MarianTokenizer:
@@ -80,18 +87,42 @@ def tokenizer(suite: Suite, folder: Path) -> MarianTokenizer:
     Raises
     ------
     InputError
-        If the suite is of models that exist, which have tokenizers of their own.
+        If the suite is of models that exist, which have tokenizers of their own; or if ``folder`` holds a vocabulary of
+        another size, or of another corpus.
     """
     if suite.models:
         raise InputError(f"The suite {suite.name!r} is of models that exist: there is nothing to train. Measure them.")
     wanted = suite.vocabulary
     if (folder / "tokenizer_config.json").exists():
-        return vocabulary.train((), folder, wanted.pieces)
+        return vocabulary.train((), folder, wanted.pieces, of=_trained_from(suite))
     languages = suite.corpus.languages if suite.corpus else ()
     sides = (_of_language(suite, language)[side] for language in languages for side in ("source", "target"))
     return vocabulary.train(
-        chain.from_iterable(sides), folder, wanted.pieces, coverage=wanted.coverage, byte_fallback=wanted.byte_fallback
+        chain.from_iterable(sides),
+        folder,
+        wanted.pieces,
+        coverage=wanted.coverage,
+        byte_fallback=wanted.byte_fallback,
+        of=_trained_from(suite),
     )
+
+
+def _trained_from(suite: Suite) -> dict[str, object] | None:
+    """What makes a vocabulary what it is, besides its size; None where a corpus is not here: nothing is trained then.
+
+    A corpus on disk is its bytes, wherever it lies.
+    """
+    samples = [sample for sample in (suite.held_out,) if sample.file is not None]
+    files = dict(suite.corpus.train) if isinstance(suite.corpus, FileCorpus) else {}
+    try:
+        read = {language: [file_sha256(path) for path in _paths(file)] for language, file in files.items()}
+        drawn = [[file_sha256(path) for path in _paths(sample.file)] for sample in samples if sample.file]
+    except (OSError, DataError):
+        return None
+    made_up = asdict(suite.corpus) if isinstance(suite.corpus, MadeUpCorpus) else {}
+    left_out = [suite.held_out.language, suite.held_out.sentences, suite.held_out.seed, *drawn]
+    how = {"coverage": suite.vocabulary.coverage, "byte_fallback": suite.vocabulary.byte_fallback}
+    return {"corpus": made_up or read, "held_out": left_out, **how}
 
 
 def _of_language(suite: Suite, language: str) -> pd.DataFrame:

@@ -41,6 +41,7 @@ from addends.runs.lineage import write_json
 RECORD = "shard.json"
 ORIGIN = ("weights", "configuration", "model", "tokenizer")
 """What of a shard's record says which checkpoint it was measured on."""
+_OF_FILE = {"sha256", "rows", "parts"}  # what a record says of each file
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,15 @@ def read_record(run_folder: Path, step: int) -> dict:
     """
     file = place(run_folder, step) / RECORD
     try:
-        return dict(json.loads(file.read_text()))
+        record = dict(json.loads(file.read_text()))
     except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{file} is no record of a shard ({error}).") from error
+    files = record.get("files")
+    whole = isinstance(files, dict) and all(isinstance(said, dict) and set(said) >= _OF_FILE for said in files.values())
+    whole &= isinstance(record.get("measured_on"), dict) and isinstance(record.get("seconds"), int | float)
+    if not whole:
+        raise DataError(f"{file} is no record of a shard (it lacks entries, or they are of another kind).")
+    return record
 
 
 def read(run_folder: Path, step: int, table: str) -> pd.DataFrame:
@@ -156,6 +163,12 @@ def read(run_folder: Path, step: int, table: str) -> pd.DataFrame:
     if set(zip(frame["run"], frame["checkpoint"], strict=True)) != {(run_folder.name, step)}:
         raise DataError(f"{file} does not hold what was measured at step {step} of the run {run_folder.name!r}.")
     return frame
+
+
+def half_written(run_folder: Path, step: int) -> Path | None:
+    """What a process that was ended, or that still writes, has left of the shard of a step; None where it is whole."""
+    final = place(run_folder, step)
+    return None if final.exists() else min(final.parent.glob(f".{step}.*.part"), default=None)
 
 
 def fault(run_folder: Path, step: int, wanted: Mapping) -> Fault | None:
@@ -170,14 +183,14 @@ def fault(run_folder: Path, step: int, wanted: Mapping) -> Fault | None:
     where = f"run {run_folder.name!r}, step {step}"
     shard = place(run_folder, step)
     if not shard.exists():
-        left = sorted(shard.parent.glob(f".{step}.*.part"))
-        half = f" ({left[0]} is half written: its process was ended, or still writes)" if left else ""
+        left = half_written(run_folder, step)
+        half = f" ({left} is half written: its process was ended, or still writes)" if left else ""
         return Fault("missing", f"{where} is not measured{half}.")
     try:
         record = read_record(run_folder, step)
     except DataError as error:
         return Fault("altered", f"{where}: {error}")
-    files = record.get("files", {})
+    files = record["files"]
     for name, said in files.items():
         file = shard / name
         if not file.exists():

@@ -7,6 +7,7 @@ runs" says what each key means.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from os import PathLike
@@ -297,7 +298,7 @@ class _Reader:
         """What one entry names: a model, or every folder that its pattern finds, with the step in its name."""
         if said.pattern is None:
             return [ExistingModel(said.run, said.step or 0, self.model(place, said), said.revision)]
-        found = [Path(path) for path in glob.glob(str(self.folder / self.with_data_folder(said.pattern)))]
+        found = [Path(path) for path in glob.glob(self.pattern(said.pattern))]
         folders = sorted(path for path in found if path.is_dir())
         place = (*place, "pattern")
         if not folders:
@@ -327,6 +328,12 @@ class _Reader:
 
     def with_data_folder(self, given: str) -> Path:
         return data_folder() / given.removeprefix(VARIABLE) if given.startswith(VARIABLE) else Path(given).expanduser()
+
+    def pattern(self, given: str) -> str:
+        """A pattern over folders, absolute: what it is relative to is taken as it reads ("runs [old]"), not as one."""
+        if given.startswith(VARIABLE):
+            return os.path.join(glob.escape(str(data_folder())), given.removeprefix(VARIABLE))
+        return os.path.join(glob.escape(str(self.folder)), os.path.expanduser(given))
 
     def block_of_models(
         self, name: str, said: ModelsSuite, runs: Sequence[Run], models: Sequence[tuple[str, int]]

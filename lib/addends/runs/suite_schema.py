@@ -20,7 +20,8 @@ from addends.yaml_lines import Place
 
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Count = Annotated[int, Strict(), Field(ge=1)]
-Whole = Annotated[int, Strict(), Field(ge=0)]  # a seed; a step, where the start counts
+Whole = Annotated[int, Strict(), Field(ge=0)]  # a step, where the start counts
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # numpy's legacy generator takes no larger one
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
@@ -48,7 +49,7 @@ class MadeUpSection(Section):
     kind: Literal["made-up"]
     languages: list[Literal[LANGUAGES]] = Field(min_length=1)  # type: ignore[valid-type]
     pairs: Count
-    seed: Whole
+    seed: Seed
 
 
 class FilesSection(Section):
@@ -66,7 +67,7 @@ class SampleSection(Section):
 
     language: Text
     sentences: Count
-    seed: Whole | None = None
+    seed: Seed | None = None
     file: FileSection | None = None
 
 
@@ -75,7 +76,7 @@ class FurtherSection(Section):
 
     sentences: Count
     checkpoints: list[Whole] | None = None
-    seed: Whole | None = None
+    seed: Seed | None = None
     file: FileSection | None = None
 
 
@@ -108,8 +109,8 @@ class CheckpointsSection(Section):
 class FactorialSection(Section):
     """Starts (seeds of the initial weights) crossed with courses (seeds of both order and dropout)."""
 
-    starts: list[Whole] = Field(min_length=1)
-    courses: list[Whole] = Field(min_length=1)
+    starts: list[Seed] = Field(min_length=1)
+    courses: list[Seed] = Field(min_length=1)
 
 
 class RunsSection(Section):
@@ -117,9 +118,9 @@ class RunsSection(Section):
 
     languages: list[Text] | None = Field(default=None, min_length=1)
     pairs: list[Count | Literal["all"]] | None = Field(default=None, min_length=1)
-    seeds: list[Whole] | None = Field(default=None, min_length=1)
+    seeds: list[Seed] | None = Field(default=None, min_length=1)
     factorial: FactorialSection | None = None
-    other_masks: dict[str, Whole] | None = Field(default=None, min_length=1)
+    other_masks: dict[str, Seed] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -242,6 +243,8 @@ def faults(error: ValidationError, schema: type[Section]) -> Iterator[tuple[Plac
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
             kind = repr(given["kind"]) if "kind" in given else "none"
             yield place, f"the kind is 'made-up' or 'files', given is {kind}"
+        elif kind in ("model_type", "model_attributes_type", "dict_type"):
+            yield place, f"given is {_given(given)}; keys with values are wanted here, each as 'key: value'"
         else:
             yield place, f"given is {_given(given)}; {found['msg'][0].lower()}{found['msg'][1:]}"
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import (
     MarianConfig,
@@ -31,6 +32,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
+from transformers.utils import logging as transformers_logging
 
 from addends.errors import DataError, InputError
 from addends.runs import lineage
@@ -99,6 +101,18 @@ def one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_bar() -> Iterator[None]:
+    """Inside the block transformers draws no bars of its own, for files read and written, across the one there is."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def train(
@@ -171,7 +185,15 @@ def train(
         if not quiet:
             trainer.add_callback(_Progress)
         trainer.add_callback(_SaveAt(trainer, steps, keep_states))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise  # no file of torch's
+            raise DataError(
+                f"A checkpoint of {folder} could not be written ({str(error).splitlines()[0]}). Those that are whole "
+                "stay. Make room, or make the folder writable, and call again: training goes on from the last of them."
+            ) from error
     missing = [step for step, path in wanted.items() if not path.exists()]
     if missing:
         raise InputError(

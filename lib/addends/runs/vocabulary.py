@@ -14,7 +14,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from addends.errors import InputError
 if TYPE_CHECKING:
     from transformers import MarianTokenizer
 
+_OF = "trained_from.json"  # in the folder, beside what transformers reads
 END, UNKNOWN, PAD = "</s>", "<unk>", "<pad>"
 
 
@@ -35,10 +36,12 @@ def train(
     pieces: int,
     coverage: float = 0.995,
     byte_fallback: bool = True,
+    of: Mapping[str, object] | None = None,
 ) -> MarianTokenizer:
     """Train a unigram vocabulary of ``pieces`` entries and save it under ``folder``; return the tokenizer.
 
-    A folder that already holds one of that size is loaded, not trained again: delete it to train anew.
+    A folder that already holds one of that size, of the same sentences, is loaded, not trained again: delete it to
+    train anew.
 
     Parameters
     ----------
@@ -48,24 +51,32 @@ def train(
         Entries of the vocabulary, special symbols, bytes and ``<pad>`` included.
     coverage : float
         The share of characters that get a piece of their own; the rest is spelled in bytes.
+    of : mapping or None
+        What says of which sentences, and how, it is trained; it is written beside the vocabulary, and compared where
+        one is loaded. None, or a vocabulary without it, is compared with nothing.
 
     Raises
     ------
     InputError
         If SentencePiece cannot make that many pieces of these sentences, or if ``folder`` holds a vocabulary of
-        another size, or something else.
+        another size, one of other sentences, or something else.
     """
     folder = Path(folder)
     if (folder / "tokenizer_config.json").exists():
-        return _trained((), folder, pieces, coverage, byte_fallback)
+        return _trained((), folder, pieces, coverage, byte_fallback, of)
     unique = dict.fromkeys(sentences)  # read before anything is written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.claim")):  # of several processes one trains, the others load
-        return _trained(unique, folder, pieces, coverage, byte_fallback)
+        return _trained(unique, folder, pieces, coverage, byte_fallback, of)
 
 
 def _trained(
-    sentences: Iterable[str], folder: Path, pieces: int, coverage: float, byte_fallback: bool
+    sentences: Iterable[str],
+    folder: Path,
+    pieces: int,
+    coverage: float,
+    byte_fallback: bool,
+    of: Mapping[str, object] | None,
 ) -> MarianTokenizer:
     import sentencepiece
     from transformers import MarianTokenizer
@@ -77,6 +88,7 @@ def _trained(
                 f"{folder} holds a vocabulary of {len(tokenizer)} pieces, not of pieces={pieces}. Delete the folder to "
                 "train anew (and the runs that used it), or name another."
             )
+        _refuse_other(folder, of)
         return tokenizer
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is no vocabulary, and not empty either. Name another folder, or clear this one.")
@@ -118,8 +130,27 @@ def _trained(
         pad_token=PAD,
     )
     tokenizer.save_pretrained(part)
+    if of is not None:
+        (part / _OF).write_text(json.dumps(of, indent=1) + "\n")
     part.rename(folder)
     return MarianTokenizer.from_pretrained(folder)
+
+
+def _refuse_other(folder: Path, of: Mapping[str, object] | None) -> None:
+    if of is None or not (folder / _OF).exists():
+        return
+    try:
+        found = dict(json.loads((folder / _OF).read_text()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder / _OF} is no record ({error}). Restore it, or delete {folder}.") from error
+    wanted = json.loads(json.dumps(of))
+    other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if other:
+        was, now = ({name: record.get(name) for name in other} for record in (found, wanted))
+        raise InputError(
+            f"{folder} holds a vocabulary that was trained with other {', '.join(other)} ({was}; now {now}). Delete "
+            "the folder to train anew (and the runs that used it), or give the suite another name."
+        )
 
 
 def encode_all(tokenizer: MarianTokenizer, sentences: Sequence[str]) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from addends.statistics.conditions import across_runs, contrast_conditions
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
 from addends.statistics.designs import design_coverage, design_table, runs_needed
 from addends.statistics.excess import excess_over_others
+from addends.statistics.p_values import adjusted
 from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.power import (
     detectable_correlation,
@@ -27,6 +28,7 @@ from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_o
 
 __all__ = [
     "across_runs",
+    "adjusted",
     "agreement_by_kind",
     "cell",
     "contrast_conditions",

@@ -19,7 +19,8 @@ from addends.errors import DataError, InputError
 from addends.yaml_lines import Faults, read_yaml
 
 Verdict = Literal["supported", "weakened", "contradicted", "cannot be said"]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(pattern=r"\S")]  # more than spaces
+_BY_TOKEN = ("S", "T", "C")
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # YAML has lists, and a frozen model wants what cannot change
 
 
@@ -54,6 +55,8 @@ class Primary(_Frozen):
                 f"method {self.method!r}, term {self.term!r} and indicator {self.indicator!r} do not belong together: "
                 "a part has a method, a term of it and an indicator; states have method null, term state, indicator cka"
             )
+        if self.method == "token" and self.term not in _BY_TOKEN:
+            raise ValueError(f"term {self.term!r} is none of the method 'token', whose terms are {listed(_BY_TOKEN)}")
         return self
 
     @property
@@ -140,7 +143,8 @@ def verdict(lower: float, estimate: float, upper: float, smallest_effect: float)
     InputError
         If a number is missing, the limits are in the wrong order, or the smallest effect is not above 0.
     """
-    if any(math.isnan(value) for value in (lower, estimate, upper, smallest_effect)) or lower > upper:
+    numbers = (lower, estimate, upper, smallest_effect)
+    if any(pd.isna(value) for value in numbers) or lower > upper:
         raise InputError(
             f"verdict: lower={lower}, estimate={estimate}, upper={upper} are no estimate and its interval."
         )

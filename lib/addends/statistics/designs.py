@@ -24,18 +24,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from tqdm.auto import tqdm
 
-from addends.checks import check_count, check_level, names_of, require_columns
+from addends.checks import check_count, check_level, finite_numbers, groups_of, require_columns
 from addends.errors import InputError
 from crossed.pivots import pivotal_quantities
 
 QUANTITIES = ("mean", "difference, independent", "difference, paired", "SD of the run")
 MOST_RUNS = 10_000.0
+_FOUND = ("runs", "sentences", "quantity", "standard_error", "target", "lower", "upper")
 
 # The standard error of the SD is looked up between these ratios of M_a's expectation to M_c's, in equal steps of log.
 _LOG_RATIOS = np.linspace(0, np.log(1e6), 121)
@@ -83,7 +85,7 @@ def design_table(
     Raises
     ------
     InputError
-        If ``variances`` is no such table, or a number is outside what it may be.
+        If ``variances`` is no such table, has no residual, or a number is outside what it may be.
     """
     where = "design_table"
     for name, given in (("runs", runs), ("sentences", sentences)):
@@ -136,7 +138,7 @@ def runs_needed(
     """
     where = "runs_needed"
     for name, target in targets.items():
-        if name not in QUANTITIES or not 0 < target < np.inf:
+        if name not in QUANTITIES or not isinstance(target, Real) or not 0 < target < np.inf:
             raise InputError(f"{where}: targets={targets}: numbers above 0 are wanted, of {QUANTITIES}.")
     for one in sentences:
         check_count("sentences", one, where, least=2)
@@ -222,20 +224,24 @@ def _groups(
     variances: pd.DataFrame, by: str | Sequence[str], draws: int, seed: int, where: str
 ) -> list[tuple[dict, np.ndarray, np.ndarray]]:
     """The name of each group; its variances (1, 3), none below 0; and pivotal draws (draw, 3) of them."""
-    by = names_of(by, "by", where)
-    require_columns(variances, [*by, "component", "levels", "mean_square"], where)
+    require_columns(variances, ["component", "levels", "mean_square"], where)
     check_count("draws", draws, where, least=1_000)
     found = []
-    for key, part in variances.groupby(by, sort=False, observed=True) if by else [((), variances)]:
+    for group, part in groups_of(variances, by, _FOUND, where):
         if len(part) != 3 or part["component"].iloc[2] != "interaction + residual":
             raise InputError(
                 f"{where}: the components are {part['component'].tolist()}; run, sentence and 'interaction + residual' "
                 "are wanted, once. Average repeated values (checkpoints) first, and name the columns of groups in by=."
             )
-        squares = part["mean_square"].to_numpy()
+        squares = finite_numbers(part, "mean_square", where, "Make the table anew.")
+        if not squares[2] > 1e-20 * squares.max():
+            raise InputError(
+                f"{where}: the mean squares of the components are {squares.tolist()}: without interaction and residual "
+                "run and sentence give the indicator exactly, and nothing is left that a design could average out."
+            )
         df, weights = mean_squares(*part["levels"].iloc[:2])
         drawn, _ = pivotal_quantities(df, squares, weights, draws, np.random.default_rng(seed))
-        found.append((dict(zip(by, key, strict=True)), (weights @ squares).clip(min=0)[None], drawn))
+        found.append((group, (weights @ squares).clip(min=0)[None], drawn))
     return found
 
 

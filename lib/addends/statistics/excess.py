@@ -8,9 +8,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from addends.checks import check_choice, check_count, check_level, keyed_numbers, names_of, require_distinct
+from addends.checks import (
+    check_choice,
+    check_count,
+    check_level,
+    groups_of,
+    is_constant,
+    keyed_numbers,
+    names_of,
+    require_distinct,
+    rounding_of,
+)
 from addends.errors import InputError
-from addends.statistics.correlation import FEWEST_CHECKPOINTS, ORDERED
+from addends.statistics.correlation import FEWEST_CHECKPOINTS, ORDERED, mid_ranks, whole
+from addends.statistics.p_values import permutation_p
 
 COEFFICIENTS = ("rho_levels", "rho_differences", "rho_given_step")
 FEWEST_RUNS = 3
@@ -54,7 +65,7 @@ def excess_over_others(
     level : float
         Of the interval, between 0 and 1.
     draws, seed : int
-        Permutations, and the seed that draws them.
+        Permutations, and the seed that draws them. Where all R! are no more than ``draws``, they are all gone through.
 
     Returns
     -------
@@ -80,17 +91,21 @@ def excess_over_others(
     check_level(level, where)
     check_count("draws", draws, where)
     rows = []
-    for names, part in frame.groupby(by, sort=True, observed=True) if by else [((), frame)]:
+    for group, part in groups_of(frame, by, _FOUND, where, sort=True):
         x, q, steps = _series(part, indicator, quality, run, step, where)
-        said = {**dict(zip(by, names, strict=True)), "runs": len(x), "checkpoints": len(steps)}
-        r = np.abs(_coefficients(x, q, steps, coefficient))
+        said = {**group, "runs": len(x), "checkpoints": len(steps)}
+        # Table columns are often float32: a change smaller than this is their rounding.
+        roundings = rounding_of(frame[indicator]), rounding_of(frame[quality])
+        r = np.abs(_coefficients(x, q, steps, coefficient, *roundings))
         rows.append(said | (_excess(r, level, draws, seed) if np.isfinite(r).all() else _NOTHING))
     return pd.DataFrame(rows)
 
 
-_NOTHING = dict.fromkeys(
-    ("own", "other", "excess", "excess_lower", "excess_upper", "smallest", "largest", "p"), np.nan
-) | {"note": "a value is missing, or a series constant, or monotone in the step that is held fixed"}
+_NUMBERS = ("own", "other", "excess", "excess_lower", "excess_upper", "smallest", "largest", "p")
+_FOUND = ("runs", "checkpoints", *_NUMBERS, "note")
+_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {
+    "note": "a value is missing, or a series or its changes constant, or monotone in the step that is held fixed"
+}
 
 
 def _series(
@@ -110,14 +125,15 @@ def _series(
     return wide[indicator].to_numpy(), wide[quality].to_numpy(), wide[indicator].columns.to_numpy()
 
 
-def _coefficients(x: np.ndarray, q: np.ndarray, steps: np.ndarray, coefficient: str) -> np.ndarray:
+def _coefficients(
+    x: np.ndarray, q: np.ndarray, steps: np.ndarray, coefficient: str, x_rounding: float, q_rounding: float
+) -> np.ndarray:
     """r_ij of run i's indicator and run j's quality, of shape (run, run)."""
-    if coefficient == "rho_differences":
-        x, q = np.diff(x, axis=1), np.diff(q, axis=1)  # (run, step - 1)
-    x, q = _standardised(x), _standardised(q)
+    changes = coefficient == "rho_differences"
+    x, q = _standardised(_ranks(x, x_rounding, changes)), _standardised(_ranks(q, q_rounding, changes))
     r = x @ q.T
     if coefficient == "rho_given_step":
-        t = _standardised(steps[None])  # (1, step)
+        t = _standardised(stats.rankdata(steps)[None])  # (1, step)
         with_x, with_q = x @ t.T, t @ q.T  # (run, 1), (1, run)
         # A series that rises at every step has nothing left once the step is held fixed.
         with_x, with_q = (np.where(np.abs(with_t) > ORDERED, np.nan, with_t) for with_t in (with_x, with_q))
@@ -126,9 +142,24 @@ def _coefficients(x: np.ndarray, q: np.ndarray, steps: np.ndarray, coefficient: 
     return r
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    """Mid-ranks along the last axis, centred, of length 1; missing where a series is constant or has a gap."""
-    ranks = stats.rankdata(values, axis=1, nan_policy="propagate")
+def _ranks(values: np.ndarray, rounding: float, changes: bool) -> np.ndarray:
+    """Mid-ranks of each run's series, or of its changes, as `correlate_checkpoints` takes them; missing where it does.
+
+    ``values`` is of shape (run, step); what differs by ``rounding`` alone is tied.
+    """
+    ranks = np.full((len(values), values.shape[1] - changes), np.nan)
+    for number, series in enumerate(values):
+        if np.isnan(series).any():
+            continue
+        series = whole(series, rounding)
+        even = np.ptp(np.diff(series)) <= 2 * rounding * np.abs(series).max()
+        if not is_constant(series, rounding) and not (changes and even):
+            ranks[number] = mid_ranks(np.diff(series), series) if changes else stats.rankdata(series)
+    return ranks
+
+
+def _standardised(ranks: np.ndarray) -> np.ndarray:
+    """Ranks (run, step), centred, of length 1; missing where they are."""
     centred = ranks - ranks.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return centred / np.linalg.norm(centred, axis=1, keepdims=True)
@@ -148,11 +179,6 @@ def _excess(r: np.ndarray, level: float, draws: int, seed: int) -> dict:
     without = np.array([of(np.delete(everyone, left_out)).mean() for left_out in everyone])
     pseudo = runs * each.mean() - (runs - 1) * without
     margin = stats.t.ppf((1 + level) / 2, runs - 1) * pseudo.std(ddof=1) / np.sqrt(runs)
-    # The sum of |r| over all pairs is the same under every permutation, so own |r| alone orders them.
-    generator = np.random.default_rng(seed)
-    drawn = generator.permuted(np.tile(everyone, (draws, 1)), axis=1)  # (draw, run)
-    sums = r[everyone, drawn].sum(axis=1)
-    as_large = int((sums >= np.trace(r) - 1e-12 * runs).sum())
     return {
         "own": np.diag(r).mean(),
         "other": (r.sum() - np.trace(r)) / (runs * (runs - 1)),
@@ -161,6 +187,7 @@ def _excess(r: np.ndarray, level: float, draws: int, seed: int) -> dict:
         "excess_upper": each.mean() + margin,
         "smallest": each.min(),
         "largest": each.max(),
-        "p": (1 + as_large) / (1 + draws),
+        # The sum of |r| over all pairs is the same under every permutation, so own |r| alone orders them.
+        "p": permutation_p(r, draws, seed),
         "note": "",
     }

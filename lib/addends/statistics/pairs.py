@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations as all_orders
+from itertools import product
 from math import factorial
 
 import numpy as np
@@ -10,11 +12,22 @@ import pandas as pd
 from scipy import stats
 
 import crossed
-from addends.checks import check_count, check_level, names_of, require_columns
+from addends.checks import (
+    check_count,
+    check_level,
+    finite_numbers,
+    groups_of,
+    is_constant,
+    names_of,
+    require_columns,
+    rounding_of,
+)
 from addends.errors import InputError
 
 KINDS = ("start", "course", "neither")
 MEASURES = ("spearman", "pearson", "squared_distance")
+_FOUND = ("measure", "shares", "pairs", "mean", "excess", "se", "lower", "upper", "p", "p_least")
+_LEAVE_OUT = "Leave the whole {sentence} out of every {run}, and say so."
 
 
 def roles_of_runs(runs: pd.DataFrame, factors: Sequence[str] = ("init_seed", "order_seed")) -> pd.DataFrame:
@@ -45,12 +58,15 @@ def roles_of_runs(runs: pd.DataFrame, factors: Sequence[str] = ("init_seed", "or
     Raises
     ------
     InputError
-        If a column is missing, or no run's masks follow its course.
+        If a column is missing, a run has no start or course, or no run's masks follow its course.
     """
     where = "roles_of_runs"
     start, course = names_of(factors, "factors", where)
     require_columns(runs, ["run", start, course, "dropout_seed"], where)
-    following = runs["dropout_seed"] == runs[course]
+    incomplete = runs[["run", start, course]].isna().any(axis=1)
+    if incomplete.any():
+        raise InputError(f"{where}: without name, {start} or {course}: {runs.loc[incomplete, 'run'].tolist()}.")
+    following = (runs["dropout_seed"] == runs[course]).fillna(False).astype(bool)  # a missing seed follows nothing
     if not following.any():
         raise InputError(f"{where}: no run's dropout_seed equals its {course}: none of them belongs to a factorial.")
     starts, courses = crossed.complete_rectangle(runs[following], start, course)
@@ -91,7 +107,8 @@ def agreement_by_kind(
     The p-value is of a permutation within levels: if starts did not matter, the runs of a course could carry any of its
     start labels, so labels of starts are permuted within each course (and those of courses within each start), never
     freely. One-sided: pairs that share the factor agree more (are less far apart). With A starts and B courses there
-    are (A!)^(B - 1) different labellings of the starts: no p-value is below ``p_least``, whatever the draws.
+    are (A!)^(B - 1) different labellings of the starts: no p-value is below ``p_least``, whatever the draws. Where they
+    are no more than ``permutations``, they are all gone through.
 
     Parameters
     ----------
@@ -127,8 +144,9 @@ def agreement_by_kind(
     Raises
     ------
     InputError
-        If a column is missing, a run has several levels of a factor, the factors are not fully crossed, a run and
-        sentence has no value or several, or a run has the same value in all sentences.
+        If a column is missing, a run has several levels of a factor, a factor has one level, the factors are not fully
+        crossed, a run and sentence has no value, an infinite one or several, or a run has the same value in all
+        sentences.
 
     References
     ----------
@@ -140,20 +158,22 @@ def agreement_by_kind(
     check_level(level, where)
     check_count("permutations", permutations, where, least=99)
     by, factors = names_of(by, "by", where), names_of(factors, "factors", where)
-    require_columns(frame, [*by, *factors, run, sentence, value], where)
+    require_columns(frame, [*by, *factors, run, sentence], where)
+    finite_numbers(frame, value, where, _LEAVE_OUT.format(run=run, sentence=sentence))
+    if frame[[*factors, run, sentence]].isna().any(axis=None):
+        raise InputError(f"{where}: a row has no value in one of {[*factors, run, sentence]}. Drop such rows.")
     tables = []
-    for names, part in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
+    for group, part in groups_of(frame, by, _FOUND, where):
         profiles, labels = _profiles(part, value, factors, run, sentence, where)
         generator = np.random.default_rng(seed)
         table = pd.concat(
             _by_kind(agreement, labels, level, permutations, generator, sign).assign(measure=measure)
             for measure, agreement, sign in _agreements(profiles)
         )
-        for place, (name, level_of) in enumerate(zip(by, names, strict=True)):
+        for place, (name, level_of) in enumerate(group.items()):
             table.insert(place, name, [level_of] * len(table))
         tables.append(table)
-    columns = [*by, "measure", "shares", "pairs", "mean", "excess", "se", "lower", "upper", "p", "p_least"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[[*by, *_FOUND]]
 
 
 def _profiles(
@@ -167,16 +187,19 @@ def _profiles(
             f"{where}: {len(runs)} runs for {cells} combinations of {factors}: each combination is to be one run. "
             "Choose the runs whose role is 'factorial' (addends.statistics.roles_of_runs)."
         )
+    sizes = [runs[factor].nunique() for factor in factors]
+    if min(sizes) < 2:
+        raise InputError(f"{where}: {factors} have {sizes} levels; two of each are the fewest.")
     if part.duplicated([run, sentence]).any():
         raise InputError(f"{where}: a {run} and {sentence} has several values; name the column that splits them in by.")
     wide = part.pivot(index=run, columns=sentence, values=value).loc[runs[run]].astype("float64")
     if wide.isna().any(axis=None):
         raise InputError(
-            f"{where}: {int(wide.isna().sum().sum())} values of a {run} and {sentence} are missing; leave the whole "
-            f"{sentence} out of every {run}, and say so."
+            f"{where}: {int(wide.isna().sum().sum())} values of a {run} and {sentence} are missing. "
+            + _LEAVE_OUT.format(run=run, sentence=sentence)
         )
     values = wide.to_numpy()
-    if (np.ptp(values, axis=1) == 0).any():
+    if any(is_constant(series, rounding_of(part[value])) for series in values):
         raise InputError(f"{where}: a {run} has the same value in all sentences: there is nothing to agree about.")
     return values, np.column_stack([pd.factorize(runs[factor], sort=True)[0] for factor in factors])
 
@@ -262,11 +285,20 @@ def _permuted(
     apart = labels[first, 1 - factor] != labels[second, 1 - factor]  # a pair in one block never shares the factor
     first, second, pairs = first[apart], second[apart], sign * agreement[first, second][apart]
     blocks = [np.flatnonzero(labels[:, 1 - factor] == level) for level in np.unique(labels[:, 1 - factor])]
-    drawn = np.tile(labels[:, factor], (permutations, 1))  # (draw, run)
-    for block in blocks:
-        drawn[:, block] = generator.permuted(drawn[:, block], axis=1)
+    levels = int(labels[:, factor].max()) + 1
+    labellings = factorial(levels) ** (len(blocks) - 1)  # that differ: names of the levels do not matter
+    exact = labellings <= permutations
+    drawn = np.tile(labels[:, factor], (labellings if exact else permutations, 1))  # (draw, run)
+    if exact:
+        orders = np.array(list(product(all_orders(range(levels)), repeat=len(blocks) - 1)))  # (draw, block, level)
+        for number, block in enumerate(blocks[1:]):
+            drawn[:, block] = orders[:, number]
+    else:
+        for block in blocks:
+            drawn[:, block] = generator.permuted(drawn[:, block], axis=1)
     observed = pairs[labels[first, factor] == labels[second, factor]].sum()
     # As many pairs share the factor in every draw, so the sum orders draws as the mean does.
     sums = ((drawn[:, first] == drawn[:, second]) * pairs).sum(axis=1)
     tolerance = 1e-12 * np.abs(pairs).sum()
-    return float((1 + (sums >= observed - tolerance).sum()) / (1 + permutations))
+    as_large = int((sums >= observed - tolerance).sum())
+    return as_large / labellings if exact else (1 + as_large) / (1 + permutations)

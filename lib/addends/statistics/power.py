@@ -92,7 +92,7 @@ def detectable_mean(runs: int, sd: float = 1.0, power: float = 0.8, level: float
     check_count("runs", runs, where, least=2)
     _check(power, level, where, sd)
     unit = _smallest(lambda shift: float(_two_sided(np.array(shift), runs - 1, level)), power)
-    return unit * sd / np.sqrt(runs)
+    return float(unit * sd / np.sqrt(runs))
 
 
 def detectable_slope(
@@ -121,7 +121,7 @@ def detectable_slope(
     check_count("runs", runs, where, least=3)
     _check(power, level, where, residual_sd, predictor_sd)
     unit = _smallest(lambda shift: float(_two_sided(np.array(shift), runs - 2, level)), power)
-    return unit * residual_sd / (predictor_sd * np.sqrt(runs - 1))
+    return float(unit * residual_sd / (predictor_sd * np.sqrt(runs - 1)))
 
 
 def detectable_difference(

@@ -8,7 +8,12 @@ import pandas as pd
 from scipy import stats
 
 import crossed
-from addends.checks import check_level, names_of, require_columns
+from addends.checks import check_level, groups_of
+from addends.errors import InputError
+
+_FOUND = (
+    "runs", "sentences", "f", "df_runs", "df_residual", "p", "reliability", "reliability_lower", "reliability_upper",
+)  # fmt: skip
 
 
 def reliability_between_runs(
@@ -51,7 +56,7 @@ def reliability_between_runs(
     Raises
     ------
     InputError
-        As `crossed.crossed_shares` does.
+        As `crossed.crossed_shares` does; or if a row has no group, or run and sentence leave no residual.
 
     References
     ----------
@@ -60,17 +65,20 @@ def reliability_between_runs(
     """
     where = "reliability_between_runs"
     check_level(level, where)
-    by = names_of(by, "by", where)
-    require_columns(frame, [*by, value, run, sentence], where)
     rows = []
-    for names, part in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
+    for group, part in groups_of(frame, by, _FOUND, where):
         table = crossed.crossed_shares(part, value, run, sentence, draws=1_000).set_index("component")
         runs, residual = table.loc[run], table.iloc[-1]
+        if not residual["mean_square"] > 1e-20 * table["mean_square"].max():
+            raise InputError(
+                f"{where}: {run} and {sentence} give {value!r} exactly: there is no residual to hold the runs against. "
+                "Is it made of the two, or are the sentences copies of each other?"
+            )
         f = runs["mean_square"] / residual["mean_square"]
         upper, lower = stats.f.ppf([(1 - level) / 2, (1 + level) / 2], runs["df"], residual["df"])
         rows.append(
             {
-                **dict(zip(by, names, strict=True)),
+                **group,
                 "runs": int(runs["levels"]),
                 "sentences": int(table.loc[sentence, "levels"]),
                 "f": f,

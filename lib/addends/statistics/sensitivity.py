@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 import crossed
-from addends.checks import names_of, require_columns
+from addends.checks import groups_of, require_columns
 from addends.errors import InputError
 
 
@@ -85,10 +85,8 @@ def explained_by_covariate(
         As `crossed.fit`; or if the covariate makes more than one parameter, as a category of three levels does.
     """
     where = "explained_by_covariate"
-    by = names_of(by, "by", where)
-    require_columns(frame, by, where)
     rows = []
-    for names, part in frame.groupby(by, sort=True, observed=True) if by else [((), frame)]:
+    for group, part in groups_of(frame, by, ("slope", "lower", "upper", "explained"), where, sort=True):
         without = crossed.fit(f"{value} ~ 1 + (1 | run) + (1 | sentence)", part)
         fit = crossed.fit(f"{value} ~ {covariate} + (1 | run) + (1 | sentence)", part)
         if len(fit.names) != 2 or fit.names[0] != "Intercept":
@@ -100,7 +98,7 @@ def explained_by_covariate(
         bounds = fit.conf_int().loc[fit.names[1]]
         rows.append(
             {
-                **dict(zip(by, names, strict=True)),
+                **group,
                 "slope": fit.params[fit.names[1]],
                 "lower": bounds["lower"],
                 "upper": bounds["upper"],

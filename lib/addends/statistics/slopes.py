@@ -12,8 +12,11 @@ from scipy import optimize, stats
 from tqdm.auto import tqdm
 
 import crossed
-from addends.checks import check_level, group_names, listed, names_of, numbers, require_columns
+from addends.checks import check_level, group_names, groups_of, listed, names_of, numbers, require_columns
 from addends.errors import InputError
+
+_OF_EACH = ("estimate", "se", "df", "p", "lower", "upper")
+_OVER = ("runs", "mean", "lower", "upper", "p", "sd", "sd_lower", "sd_upper", "p_equal")
 
 
 def split_predictor(
@@ -252,13 +255,13 @@ def slopes_by_level(
     Raises
     ------
     InputError
-        If ``by`` names no column, or as `crossed.fit` and `each_level` do.
+        If ``by`` names no column, a row has no group, or as `crossed.fit` and `each_level` do.
     """
     by = group_names(by, "slopes_by_level")
-    require_columns(frame, by, "slopes_by_level")
+    groups = list(groups_of(frame, by, [factor, *_OF_EACH, *_OVER], "slopes_by_level"))
     each, over = [], []
-    for key, rows in tqdm(frame.groupby(by, sort=False, observed=True), desc="models", disable=not progress):
-        fit, group = crossed.fit(formula, rows), dict(zip(by, key, strict=True))
+    for group, rows in tqdm(groups, desc="models", disable=not progress):
+        fit = crossed.fit(formula, rows)
         each.append(each_level(fit, slope, factor).assign(**group))
         over.append(group | over_levels(fit, slope, factor).to_dict())
     of_levels = pd.concat(each, ignore_index=True)

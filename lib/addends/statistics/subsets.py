@@ -19,9 +19,23 @@ import pandas as pd
 from scipy import stats
 
 import crossed
-from addends.checks import check_count, check_level, names_of, require_columns
+from addends.checks import check_count, check_level, groups_of, require_columns
 from addends.errors import InputError
 from crossed.pivots import pivotal_quantities
+
+_FOUND = ("runs", "subset", "members", "sd", "share", "slope", "mean", "slopes_sd")
+_OVER = (
+    "runs",
+    "subsets",
+    "disjoint",
+    "median",
+    "lowest",
+    "highest",
+    "lower",
+    "upper",
+    "lower_lowest",
+    "upper_highest",
+)
 
 
 def draw_subsets(levels: int, size: int, draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -88,6 +102,7 @@ def shares_of_subsets(
     """
     where = f"shares_of_subsets({value!r})"
     check_level(level, where)
+    check_count("draws", draws, where, least=1_000)
     tails = [(1 - level) / 2, (1 + level) / 2]
     rows = []
     for group, part in _groups(frame, [value, row, column], by, where):
@@ -112,7 +127,7 @@ def shares_of_subsets(
                 np.array(df), np.array(squares), weights, draws, np.random.default_rng(seed)
             )
             sd_limits, share_limits = np.sqrt(np.quantile(pivots[:, 0], tails)), np.quantile(shares[:, 0], tails)
-            found = {"runs": n, "subset": number, "members": ", ".join(names[one] for one in chosen)}
+            found = {"runs": n, "subset": number, "members": ", ".join(str(names[one]) for one in chosen)}
             found |= {"sd": np.sqrt(variances[0]), "sd_lower": sd_limits[0], "sd_upper": sd_limits[1]}
             found |= {"share": variances[0] / variances.sum()}
             found |= {"share_lower": share_limits[0], "share_upper": share_limits[1]}
@@ -163,7 +178,8 @@ def slopes_of_subsets(
     Raises
     ------
     InputError
-        As `shares_of_subsets`.
+        As `shares_of_subsets`; or if the predictors of a subset's runs differ by a constant alone, or
+        two runs have two sentences.
     """
     where = f"slopes_of_subsets({quality!r}, {predictor!r})"
     check_level(level, where)
@@ -178,6 +194,12 @@ def slopes_of_subsets(
         for number, chosen in _subsets(names, sizes, subsets, seed, where):
             n = len(chosen)
             (columns, sum_xx), (mixed, sum_xq), (others, sum_qq) = (_sums(each, chosen) for each in (xx, xq, qq))
+            # Cross-products lose to rounding what is far below them.
+            if sum_xx - columns <= 1e-12 * sum_xx or (n - 1) * (s - 1) < 2:
+                raise InputError(
+                    f"{where}: the runs {', '.join(str(names[one]) for one in chosen)}, on {s} sentences: a slope "
+                    f"needs two degrees of freedom, and {predictor!r} to differ between runs by more than a constant."
+                )
             sum_xx, sum_xq, sum_qq = sum_xx - columns, sum_xq - mixed, sum_qq - others
             unit, df = np.sqrt(columns / n / (s - 1)), (n - 1) * (s - 1) - 1
             slope = unit * sum_xq / sum_xx
@@ -185,7 +207,7 @@ def slopes_of_subsets(
             own = unit * _own(xq, chosen) / _own(xx, chosen)
             far, farther = error * stats.t.ppf((1 + level) / 2, df), stats.t.ppf((1 + level) / 2, n - 1)
             farther = farther * own.std(ddof=1) / np.sqrt(n)
-            found = {"runs": n, "subset": number, "members": ", ".join(names[one] for one in chosen)}
+            found = {"runs": n, "subset": number, "members": ", ".join(str(names[one]) for one in chosen)}
             found |= {"slope": slope, "slope_lower": slope - far, "slope_upper": slope + far}
             found |= {"mean": own.mean(), "mean_lower": own.mean() - farther, "mean_upper": own.mean() + farther}
             rows.append(group | found | {"slopes_sd": own.std(ddof=1)})
@@ -217,29 +239,25 @@ def over_subsets(table: pd.DataFrame, value: str, by: str | Sequence[str] = ()) 
         If a column is missing.
     """
     where = f"over_subsets({value!r})"
-    by = names_of(by, "by", where)
     limits = [f"{value}_lower", f"{value}_upper"]
-    require_columns(table, [*by, "runs", "members", value, *limits], where)
-    groups = table.groupby(by, sort=False, observed=True) if by else [((), table)]
+    require_columns(table, ["runs", "members", value, *limits], where)
     rows = []
-    for key, part in groups:
+    for group, part in groups_of(table, by, _OVER, where):
         levels = len({name for members in part["members"] for name in members.split(", ")})
         for n, those in part.groupby("runs"):
             found = {"runs": n, "subsets": len(those), "disjoint": levels // int(str(n))}
             found |= {"median": those[value].median(), "lowest": those[value].min(), "highest": those[value].max()}
             found |= {"lower": those[limits[0]].median(), "upper": those[limits[1]].median()}
             found |= {"lower_lowest": those[limits[0]].min(), "upper_highest": those[limits[1]].max()}
-            rows.append(dict(zip(by, key, strict=True)) | found)
+            rows.append(group | found)
     return pd.DataFrame(rows)
 
 
 def _groups(
     frame: pd.DataFrame, columns: Sequence[str], by: str | Sequence[str], where: str
 ) -> Iterator[tuple[dict, pd.DataFrame]]:
-    by = names_of(by, "by", where)
-    require_columns(frame, [*by, *columns], where)
-    for key, part in frame.groupby(by, sort=False, observed=True) if by else [((), frame)]:
-        yield dict(zip(by, key, strict=True)), part
+    require_columns(frame, columns, where)
+    yield from groups_of(frame, by, _FOUND, where)
 
 
 def _cells(
@@ -277,9 +295,13 @@ def _subsets(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The number and the members (by number) of each subset of each size."""
     check_count("subsets", subsets, where)
+    if not len(sizes):
+        raise InputError(f"{where}: sizes={sizes!r} names none; give how many runs a subset has, such as [3, 6].")
     generator = np.random.default_rng(seed)
     for size in sizes:
         check_count("sizes", size, where, least=2)
         if size > len(names):
-            raise InputError(f"{where}: sizes={list(sizes)}: there are {len(names)} runs, {', '.join(names)}.")
+            raise InputError(
+                f"{where}: sizes={list(sizes)}: there are {len(names)} runs, {', '.join(map(str, names))}."
+            )
         yield from enumerate(draw_subsets(len(names), size, subsets, generator))
