@@ -15,19 +15,22 @@ measurements  run, checkpoint, target, sentence, layer, by, term          the fo
 trajectories  run, checkpoint, target, layer, by, term                    the four indicators (corpus means)
 training      run, step                                                   loss, gradient_norm, learning_rate
 manifest      run, checkpoint                                             the digests of `addends.runs.lineage`
+interventions run, sentence, effect, replace, by, layer, term             logprob, logit; of the part: share, importance,
+                                                                          cosine, norm_ratio; tokens
 ============  ==========================================================  =============================================
 
 ``checkpoint`` is the training step. A number is finite or explicitly missing, never infinite: the cosine of a
-zero vector is missing. ``set`` tells the held-out sentences, which everything is measured on, from the further ones,
-which serve quality alone. ``lineage`` says what proves where a run's weights come from: a "chain" of records from step
-0 on, "hashes" of the weights alone, or "none".
+zero vector is missing. The layer of an intervention is missing where sublayers of all layers are replaced. ``set``
+tells the held-out sentences, which everything is measured on, from the further ones, which serve quality alone.
+``lineage`` says what proves where a run's weights come from: a "chain" of records from step 0 on, "hashes" of the
+weights alone, or "none".
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,8 @@ INDICATORS = ("importance", "cosine", "norm_ratio", "distance")
 TARGETS = ("own", "reference")
 METHODS = ("sublayer", "token")
 METRICS = ("bleu", "chrf", "comet")
+EFFECTS = ("direct", "total")
+REPLACEMENTS = ("zero", "mean", "pooled", "sentence")
 SETS = ("held_out", "further")
 LINEAGES = ("chain", "hashes", "none")
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
@@ -187,6 +192,20 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "transformers": _digest(),
         },
     ),
+    "interventions": _schema(
+        ("run", "sentence", "effect", "replace", "by", "layer", "term"),
+        {
+            "run": _text(),
+            "sentence": _text(),
+            "effect": _text(*EFFECTS),
+            "replace": _text(*REPLACEMENTS),
+            "by": _text(*METHODS),
+            "layer": _count(nullable=True),
+            "term": _text(),
+            **{name: _number() for name in ("logprob", "logit", "share", "importance", "cosine", "norm_ratio")},
+            "tokens": _count(nullable=True),
+        },
+    ),
 }
 
 
@@ -267,12 +286,20 @@ def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
     """Write any ``frame`` to ``path`` as parquet, atomically, making the folders above it."""
+    return write_atomically(path, lambda part: frame.to_parquet(part, index=False, compression="zstd"))
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[str], object]) -> Path:
+    """Have ``write`` write a file beside ``path``, whose name it is given, and move it over ``path`` when it is whole.
+
+    The folders above it are made.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
-        frame.to_parquet(temporary, index=False, compression="zstd")
+        write(temporary)
         os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
         flush(temporary)  # on the disk before its name says that it is there
         os.replace(temporary, path)

@@ -66,7 +66,7 @@ def logit_shares(parts: Parts, model: PreTrainedModel, token_ids: torch.Tensor) 
         If the ids' shape does not fit or an id is outside the vocabulary.
     """
     check_model(model)
-    head, scale, bias = _linear_head(model)
+    head, scale, bias = linear_head(model)
     vectors = parts.vectors[-1]  # (term, sentence, position, dim)
     ids = torch.as_tensor(token_ids, device=vectors.device)
     shape = tuple(vectors.shape[1:3])
@@ -94,18 +94,34 @@ def _check_logits(
 
     ``rows`` are s w_v of the tokens. The bound is relative to s |w_v| sum_k |x_k|, to which both are rounded.
     """
-    room = positions(model)
-    sentence, position = parts.mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
-    own = _own_logits(model, parts.states[-1][sentence, position]).to(shares.dtype)  # (token, vocabulary)
+    sentence, position = parts.mask.nonzero()[:_PROVEN].T  # (token,) each
     chosen = ids.expand(len(sentence), -1) if ids.ndim == 1 else ids[sentence, position]  # (token, choice)
-    found = shares[:, sentence, position].sum(dim=0)
     lengths = parts.vectors[-1][:, sentence, position].norm(dim=-1).sum(dim=0)  # (token,)
     sizes = rows.norm(dim=-1) if ids.ndim == 1 else rows[sentence, position].norm(dim=-1)
-    allowed = 100 * BOUNDS.get(model.dtype, BOUNDS[torch.float32])
-    if model.dtype in HALF:
-        allowed = BOUNDS[model.dtype]
-    own = own.gather(-1, chosen)
-    gap = (found - own).abs() / (lengths[:, None] * sizes).clamp(min=torch.finfo(shares.dtype).tiny)
+    found = shares[:, sentence, position].sum(dim=0)
+    check_logits(model, parts.states[-1][sentence, position], chosen, found, lengths[:, None] * sizes)
+
+
+def check_logits(
+    model: PreTrainedModel, states: torch.Tensor, ids: torch.Tensor, found: torch.Tensor, sizes: torch.Tensor
+) -> None:
+    """Raise UnsupportedModelError unless logits that were computed by hand are the model's own, at the first tokens.
+
+    Parameters
+    ----------
+    states : Tensor of shape (token, dim)
+        After the last layer.
+    ids : Tensor of int, of shape (token, choice)
+        Which logits ``found`` are.
+    found, sizes : Tensor of shape (token, choice)
+        The logits, and the sizes of what they are sums of, to which both are rounded.
+    """
+    room = positions(model)
+    first = slice(0, _PROVEN if room is None else min(_PROVEN, room))
+    states, ids, found, sizes = (each[first] for each in (states, ids, found, sizes))
+    own = _own_logits(model, states).to(found.dtype).gather(-1, ids)  # (token, choice)
+    allowed = BOUNDS[model.dtype] if model.dtype in HALF else 100 * BOUNDS.get(model.dtype, BOUNDS[torch.float32])
+    gap = (found - own).abs() / sizes.clamp(min=torch.finfo(found.dtype).tiny)
     if not (gap <= allowed).all():
         raise UnsupportedModelError(
             f"The shares do not sum to the logits of this {type(model).__name__}: they are off by up to "
@@ -133,8 +149,14 @@ def _own_logits(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
         return model(**inputs).logits[0]
 
 
-def _linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float, torch.Tensor | None]:
-    """The output head of a model, its scale, and its biases added up, of shape (vocabulary,)."""
+def linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float, torch.Tensor | None]:
+    """The output head of a model, its scale, and its biases added up, of shape (vocabulary,); None without any.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model has no output head, or one that is not linear.
+    """
     row = architecture_of(model.config)
     head = model.get_output_embeddings()
     if head is None:
