@@ -15,8 +15,8 @@ measurements  run, checkpoint, target, sentence, layer, by, term          the fo
 trajectories  run, checkpoint, target, layer, by, term                    the four indicators (corpus means)
 training      run, step                                                   loss, gradient_norm, learning_rate
 manifest      run, checkpoint                                             the digests of `addends.runs.lineage`
-interventions run, sentence, effect, replace, by, layer, term             logprob, logit; of the part: share, importance,
-                                                                          cosine, norm_ratio; tokens
+interventions run, sentence, effect, replace, by, layer, term             logprob, logit, tokens; of the same part: share,
+                                                                          importance, cosine, norm_ratio
 ============  ==========================================================  =============================================
 
 ``checkpoint`` is the training step. A number is finite or explicitly missing, never infinite: the cosine of a
