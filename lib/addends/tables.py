@@ -15,7 +15,7 @@ measurements  run, checkpoint, target, sentence, layer, by, term          the fo
 trajectories  run, checkpoint, target, layer, by, term                    the four indicators (corpus means)
 training      run, step                                                   loss, gradient_norm, learning_rate
 manifest      run, checkpoint                                             the digests of `addends.runs.lineage`
-interventions run, sentence, effect, replace, by, layer, term             logprob, logit, tokens; of the same part: share,
+interventions run, sentence, effect, replace, by, layer, term             logprob, logit, tokens; of the part: share,
                                                                           importance, cosine, norm_ratio
 ============  ==========================================================  =============================================
 

@@ -575,6 +575,6 @@ def test_a_batch_without_labels_is_refused(marian):
     model, batch = marian
     with pytest.raises(InputError, match="no labels"):
         intervene(model, dataclasses.replace(batch, labels=None))
+    of_one_token = addends.Batch(torch.tensor([[5], [6]]), torch.ones(2, 1, dtype=torch.long))
     with pytest.raises(InputError, match="No row of the batch counts"):
-        llama = make("llama")
-        intervene(llama, addends.Batch(torch.tensor([[5], [6]]), torch.ones(2, 1, dtype=torch.long)))
+        intervene(make("llama"), of_one_token)
