@@ -122,6 +122,17 @@ def test_replacing_what_is_there_by_itself_changes_nothing(name):
     assert grouped[["logprob", "logit"]].abs().max(axis=None) < 1e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_too_replacing_what_is_there_changes_nothing(dtype):
+    model = make("marian", dtype)
+    batch = batch_for(model).sentence(0)
+    means = take_means(model, [batch], positions=20)
+    for options in ({"effect": "total"}, {"sublayers": "each"}, {"by": "token"}):
+        assert (intervene(model, batch, means=means, **options)[["logprob", "logit"]] == 0).all(axis=None)
+        zero = intervene(model, batch, replace="zero", **options)
+        assert np.isfinite(zero[["logprob", "logit"]]).all(axis=None)
+
+
 # --- total effects ---
 
 

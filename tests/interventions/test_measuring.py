@@ -9,7 +9,7 @@ import pytest
 import addends
 from addends import tables
 from addends.errors import InputError, UnsupportedModelError
-from addends.interventions import batches_of, beside_effects, intervene, measure_effects, take_means
+from addends.interventions import batches_of, beside_effects, intervene, measure_effects, measuring, take_means
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
 
@@ -85,6 +85,20 @@ def test_texts_of_a_single_stack_are_scored_by_their_next_tokens(tokenizer):
     assert sorted(frame["term"].unique()) == ["C", "F", "F1", "F2", "I", "T", "T1", "T2"]
     lengths = [len(tokenizer(source)["input_ids"]) - 1 for source in SOURCES]
     assert frame.groupby("sentence")["tokens"].unique().map(list).tolist() == [[length] for length in lengths]
+
+
+def test_texts_of_one_token_have_no_rows(tokenizer, monkeypatch):
+    model = make("llama", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, max_position_embeddings=60)
+
+    def encode(model, tokenizer, texts, targets):  # without an end symbol, of which decoder-only models have none
+        batch = addends.encode(model, tokenizer, texts, targets)
+        return addends.Batch(batch.input_ids[:, :1], batch.attention_mask[:, :1]) if texts == ["il pleut"] else batch
+
+    monkeypatch.setattr(measuring, "encode", encode)
+    frame = measure_effects(model, tokenizer, ["il pleut", "le chat dort"], replace="zero", batch_size=1, **QUIET)
+    assert frame["sentence"].unique().tolist() == [1]
+    with pytest.raises(InputError, match="No text has a token with a next one"):
+        measure_effects(model, tokenizer, ["il pleut"], replace="zero", **QUIET)
 
 
 def test_what_is_not_allowed_is_refused_in_words(model, tokenizer, means, make_marian):

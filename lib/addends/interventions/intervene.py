@@ -9,9 +9,8 @@ Two effects, both of the label's log p (nats) and logit, after minus before:
 The head's own bias stays. Where the head is linear, the direct effect on the logit is s <w_y, r - x_k>: of a part that
 is replaced by zero, minus its share (of C, minus its share less the bias). It is so by construction.
 
-A part is removed with all that its sublayer writes whatever it reads left in place: constants are in C. A sublayer is
-replaced with its biases. The direct effect of S and the total one of all cross-attention are of different things for
-that reason too.
+The two do not replace the same thing: what a sublayer writes whatever it reads belongs to C, and stays when the part S
+is replaced; in the pass a sublayer is replaced together with its biases.
 """
 
 from __future__ import annotations
@@ -142,7 +141,7 @@ def intervene(
     UnsupportedModelError, ModelStateError
         As `logit_shares` and `decompose`: encoders have no linear head.
     """
-    reading = Reading(_checked(model), batch)
+    reading = Reading(checked(model), batch)
     ask = asked(reading, by, effect, tokens, sublayers, terms, layers)
     return effects_of(reading, ask, replacement_of(reading, ask, replace, means, seed))
 
@@ -169,13 +168,14 @@ def beside_effects(
     InputError, UnsupportedModelError, ModelStateError
         As `intervene`.
     """
-    reading = Reading(_checked(model), batch)
+    reading = Reading(checked(model), batch)
     return said_of(reading, asked(reading, by, effect, tokens, sublayers, terms, layers))
 
 
-def _checked(model: PreTrainedModel) -> PreTrainedModel:
+def checked(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, if its head is linear: an encoder is refused, in words, before anything is computed."""
     check_model(model)
-    linear_head(model)  # refuses an encoder, in words
+    linear_head(model)
     return model
 
 

@@ -12,7 +12,7 @@ from addends.checks import check_choice, check_count
 from addends.decomposition import Batch, encode
 from addends.decomposition.translation import check_sentences
 from addends.errors import InputError
-from addends.interventions.intervene import BESIDE, KEY, Asked, _checked, asked, effects_of, replacement_of, said_of
+from addends.interventions.intervene import BESIDE, KEY, Asked, asked, checked, effects_of, replacement_of, said_of
 from addends.interventions.means import Means
 from addends.interventions.reading import Reading
 from addends.tables import EFFECTS, METHODS, REPLACEMENTS
@@ -78,7 +78,7 @@ def measure_effects(
         )
     if effects == ["total"] and "sublayer" not in methods:
         raise InputError("effect='total' needs by='sublayer'.")
-    _checked(model)
+    checked(model)
     if means is not None:
         means.check(model)
     least = 2 if "sentence" in ways else 1
@@ -87,6 +87,8 @@ def measure_effects(
     frames = []
     for chosen, batch in _numbered(model, tokenizer, sources, targets, batch_size, least, progress, "intervene"):
         reading = Reading(model, batch)
+        if not reading.labelled[1].any():  # texts of one token have no next one
+            continue
         for ask in _asks(reading, effects, methods):
             beside = said_of(reading, ask)
             for way in ways:
@@ -95,6 +97,8 @@ def measure_effects(
                 frame = _sentence_means(frame.join(beside[BESIDE])).assign(replace=way)
                 frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
                 frames.append(frame)
+    if not frames:
+        raise InputError("No text has a token with a next one: there is nothing to ask about.")
     keys = ["sentence", "effect", "replace", "by", "layer", "term"]
     result = pd.concat(frames).sort_values(keys, ignore_index=True)
     return result[[*keys, "logprob", "logit", *BESIDE, "tokens"]]

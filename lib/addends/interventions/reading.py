@@ -51,12 +51,29 @@ class Reading:
 
     @cached_property
     def rows(self) -> Rows:
-        """The rows that count and have a label: of a single stack, the token that comes next.
+        """The rows that count and have a label.
 
         Raises
         ------
         InputError
             If the batch has no labels, or no row that counts has one.
+        """
+        labels, mask = self.labelled
+        if not mask.any():
+            raise InputError("No row of the batch counts and has a label: there is nothing to ask about.")
+        sentence, position = mask.nonzero(as_tuple=True)
+        return Rows(sentence, position, labels[mask])
+
+    @property
+    def labelled(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The labels, of a single stack the token that comes next, and which rows count and have one.
+
+        Both are of shape (sentence, position).
+
+        Raises
+        ------
+        InputError
+            If the batch has no labels.
         """
         labels, mask = self.batch.labels, self.batch.mask
         if labels is None and self.row.kind == "encoder-decoder":
@@ -69,10 +86,7 @@ class Reading:
             labels = self.batch.input_ids.roll(-1, dims=1)
             mask = mask & real & real.roll(-1, dims=1)
             mask[:, -1] = False
-        if not mask.any():
-            raise InputError("No row of the batch counts and has a label: there is nothing to ask about.")
-        sentence, position = mask.nonzero(as_tuple=True)
-        return Rows(sentence, position, labels[mask])
+        return labels, mask
 
     @cached_property
     def places(self) -> torch.Tensor:
