@@ -46,8 +46,8 @@ def label_effects(
     UnsupportedModelError
         If the model has no output head, one that is not linear, or one whose logits are not those of the model.
     """
-    head, scale, bias = linear_head(model)
-    weight, label = head.weight.detach().to(states.dtype), labels[:, None]  # (vocabulary, dim), (token, 1)
+    given, scale, bias = linear_head(model)
+    weight, label = given.detach().to(states.dtype), labels[:, None]  # (vocabulary, dim), (token, 1)
     bias = None if bias is None else bias.detach().to(states.dtype)
     result = states.new_full((2, *changes.shape[:2]), torch.nan)
     wanted = torch.ones_like(result[0], dtype=torch.bool) if wanted is None else wanted
@@ -57,8 +57,7 @@ def label_effects(
             here = slice(start, start + step)
             before = linear(scale * states[here], weight, bias)  # (token, vocabulary)
             if start == 0:
-                sizes = scale * (weight[labels[here]].norm(dim=-1) * states[here].norm(dim=-1))[:, None]
-                check_logits(model, states[here], label[here], before.gather(-1, label[here]), sizes)
+                _check(model, states[here], label[here], before, scale * weight[labels[here]])
             norm = before.logsumexp(dim=-1)
             every_change, every_token = wanted[:, here].nonzero(as_tuple=True)
             for change, token in zip(every_change.split(step), every_token.split(step), strict=True):
@@ -67,3 +66,15 @@ def label_effects(
                 after = moved.add_(before[token]).logsumexp(dim=-1)
                 result[:, change, start + token] = torch.stack([logit - (after - norm[token]), logit])
     return result
+
+
+def _check(
+    model: PreTrainedModel, states: torch.Tensor, label: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor
+) -> None:
+    """Raise unless these labels' logits are the model's own: tokens are given as one sentence, states as one part.
+
+    Shapes: states and rows (token, dim), label (token, 1), logits (token, vocabulary).
+    """
+    sizes = (rows.norm(dim=-1) * states.norm(dim=-1))[None, :, None]  # (1, token, 1)
+    real = torch.ones_like(sizes[..., 0], dtype=torch.bool)  # (1, token)
+    check_logits(model, real, states[None], label[None], logits.gather(-1, label)[None, None], sizes)
