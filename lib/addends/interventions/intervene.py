@@ -16,7 +16,7 @@ is replaced; in the pass a sublayer is replaced together with its biases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -218,20 +218,11 @@ def asked(
     else:
         allowed = reading.row.terms[1:-1]
         numbers = [None, *range(1, reading.last_layer + 1)]
-    wanted = allowed if terms is None else [terms] if isinstance(terms, str) else list(terms)
-    chosen = numbers if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    for name, given, known in (
-        ("terms", [one for term in wanted for one in str(term).split("+")], allowed),
-        ("layers", chosen, numbers),
-    ):
-        wrong = [one for one in given if one not in known or isinstance(one, bool)]
-        if wrong or not given:
-            raise InputError(
-                f"{name}={terms if name == 'terms' else layers!r}: {wrong[0]!r} is none"
-                f" of those that there are for effect={effect!r} and by={by!r}: {tuple(known)}."
-                if wrong
-                else f"{name}=[] names nothing to replace. Leave it out for all, or name some of {tuple(known)}."
-            )
+    wanted = list(dict.fromkeys(allowed if terms is None else [terms] if isinstance(terms, str) else terms))
+    one_or_more: Any = numbers if layers is None else [layers] if pd.api.types.is_scalar(layers) else layers
+    chosen = list(dict.fromkeys(None if pd.isna(layer) else layer for layer in one_or_more))  # a frame's layers too
+    _check_named("terms", terms, [member for term in wanted for member in str(term).split("+")], allowed, effect, by)
+    _check_named("layers", layers, chosen, numbers, effect, by)
     for term in wanted:
         if len(set(term.split("+"))) < len(term.split("+")):
             raise InputError(f"terms: {term!r} names a part twice, which can be replaced once.")
@@ -242,6 +233,20 @@ def asked(
         sublayers,
         tuple(Intervention(term, tuple(term.split("+")), layer) for layer in chosen for term in wanted),
     )
+
+
+def _check_named(
+    name: str, argument: object, given: Sequence[object], known: Sequence[object], effect: str, by: str
+) -> None:
+    """Raise InputError unless ``given``, what the argument stands for, names something, and only what is known."""
+    if not given:
+        raise InputError(f"{name}=[] names nothing to replace. Leave it out for all, or name some of {tuple(known)}.")
+    for one in given:
+        if one not in known or isinstance(one, bool):
+            raise InputError(
+                f"{name}={argument!r}: {one!r} is none of those that there are for effect={effect!r} and by={by!r}: "
+                f"{tuple(known)}."
+            )
 
 
 def replacement_of(reading: Reading, ask: Asked, replace: str, means: Means | None, seed: int) -> Replacement:
