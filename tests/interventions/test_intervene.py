@@ -226,7 +226,7 @@ def test_layers_and_terms_may_be_those_of_a_frame():
     model = make("marian")
     batch = batch_for(model)
     whole = intervene(model, batch, effect="total")
-    for layers, terms in ((whole["layer"].unique(), whole["term"]), ([None, 1, 1, 2], "S T F S".split())):
+    for layers, terms in ((whole["layer"].unique(), whole["term"]), ([None, 1, 1, 2], ["S", "T", "F", "S"])):
         pd.testing.assert_frame_equal(intervene(model, batch, effect="total", layers=layers, terms=terms), whole)
     one = intervene(model, batch, effect="total", layers=np.int64(1)).reset_index(drop=True)
     pd.testing.assert_frame_equal(one, whole[(whole["layer"] == 1).fillna(False)].reset_index(drop=True))
