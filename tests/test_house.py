@@ -162,7 +162,9 @@ def test_the_symbols_page_names_every_column_of_the_tables_and_of_the_correlatio
     page = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z_]+)`", page))
     columns = {
-        column for table in ("translations", "measurements", "trajectories") for column in SCHEMAS[table].columns
+        column
+        for table in ("translations", "measurements", "trajectories", "interventions")
+        for column in SCHEMAS[table].columns
     }
     assert columns | set(METRICS) | set(COEFFICIENTS) <= described | {"by"}
     for name, frame in replication.read(ROOT / "data" / "published_results").items():

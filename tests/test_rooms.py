@@ -21,19 +21,21 @@ LIB = ROOT / "lib"
 PAGES = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.ipynb")])
 
 # Which rooms a room may import, besides itself.
-GROUND = {"tables", "checks", "errors", "provenance", "yaml_lines"}
+GROUND = {"schemas", "tables", "checks", "errors", "provenance", "yaml_lines"}
 ARROWS = {
     "crossed": set(),
     "ground": {"crossed"},
     "decomposition": {"ground"},
-    "runs": {"ground", "decomposition"},
+    "interventions": {"ground", "decomposition"},
+    "runs": {"ground", "decomposition", "interventions"},
     "statistics": {"crossed", "ground"},
     "replication": {"crossed", "ground", "statistics"},
     "figures": {"ground"},
-    "cli": {"crossed", "ground", "decomposition", "runs", "statistics", "replication", "figures"},
+    "cli": {"crossed", "ground", "decomposition", "interventions", "runs", "statistics", "replication", "figures"},
     "addends": set(),  # its names are looked up when they are first used
 }
-DOORS = ["crossed", *(f"addends.{room}" for room in ("decomposition", "runs", "statistics", "replication", "figures"))]
+ROOMS = ("decomposition", "interventions", "runs", "statistics", "replication", "figures")
+DOORS = ["crossed", *(f"addends.{room}" for room in ROOMS)]
 
 
 def name_of(file: Path) -> str:
@@ -131,7 +133,7 @@ def undeclared(modules: set[str], allowed: set[str]) -> set[str]:
     [
         ({"crossed", "ground", "statistics", "figures", "cli", "addends"}, ()),
         ({"replication"}, ("replication",)),
-        ({"decomposition", "runs"}, ("models",)),
+        ({"decomposition", "interventions", "runs"}, ("models",)),
     ],
     ids=["the base", "replication", "models"],
 )

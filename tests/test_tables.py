@@ -98,6 +98,22 @@ FRAMES = {
         "norm_ratio": 1.0,
         "distance": [0.0, 2.0],
     },
+    "interventions": {
+        "run": "a",
+        "sentence": "x",
+        "effect": ["direct", "total"],
+        "replace": ["mean", "zero"],
+        "by": "sublayer",
+        "layer": [3, None],
+        "term": "S",
+        "logprob": [-0.25, 0.5],
+        "logit": [-0.5, 0.25],
+        "share": [0.5, -0.25],
+        "importance": [0.5, 0.0],
+        "cosine": [0.5, None],
+        "norm_ratio": [0.25, 0.0],
+        "tokens": [3, 4],
+    },
 }
 EVERY = pytest.mark.parametrize("table", list(tables.SCHEMAS))
 

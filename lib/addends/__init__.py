@@ -26,6 +26,7 @@ _DECOMPOSITION = (
     "logit_shares",
     "measure",
 )
+_INTERVENTIONS = ("intervene",)
 _MODULES = {"mixed": "crossed"}
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "decompose",
     "encode",
     "indicators",
+    "intervene",
     "load",
     "logit_shares",
     "measure",
@@ -49,6 +51,8 @@ def __getattr__(name: str) -> Any:
         return import_module(_MODULES[name])
     if name in _DECOMPOSITION:
         return getattr(import_module("addends.decomposition"), name)
+    if name in _INTERVENTIONS:
+        return getattr(import_module("addends.interventions"), name)
     raise AttributeError(f"module 'addends' has no attribute {name!r}; it has {__all__}.")
 
 

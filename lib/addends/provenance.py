@@ -8,8 +8,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from packaging.requirements import Requirement
 
@@ -90,6 +94,49 @@ def file_sha256(file: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def content_sha256(content: object) -> str:
+    """SHA-256 of nested dictionaries, sequences, tensors, arrays and plain values, whatever file they come from.
+
+    Raises
+    ------
+    DataError
+        If something else is in it.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(content):
+        digest.update(struct.pack("<q", len(piece)))  # so that "ab" + "c" is not "a" + "bc"
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(content: Any) -> Iterable[bytes]:
+    if isinstance(content, Mapping):
+        yield b"{"
+        for name in sorted(content, key=repr):
+            yield repr(name).encode()
+            yield from _pieces(content[name])
+        yield b"}"
+    elif hasattr(content, "detach"):  # a tensor: torch is not imported here, and need not be installed
+        if str(content.dtype) == "torch.bfloat16":  # which numpy lacks; as float32 its values are the same
+            yield b"bfloat16"
+            content = content.float()
+        yield from _pieces(content.detach().cpu().numpy())
+    elif isinstance(content, np.ndarray):
+        yield f"{content.dtype.str}{content.shape}".encode()
+        yield np.ascontiguousarray(content).tobytes()
+    elif isinstance(content, list | tuple):
+        yield b"["
+        for item in content:
+            yield from _pieces(item)
+        yield b"]"
+    elif content is None or isinstance(content, bool | int | float | str):
+        yield repr(content).encode()
+    elif isinstance(content, np.generic):
+        yield repr(content.item()).encode()
+    else:
+        raise DataError(f"A {type(content).__name__} cannot be digested: tensors, arrays and plain values can.")
 
 
 def _version_of(package: str) -> str | None:

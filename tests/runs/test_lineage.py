@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from addends import provenance
 from addends.errors import DataError
 from addends.runs import lineage, training
 from addends.runs.batching import OrderedBatches
@@ -121,11 +122,11 @@ def state() -> dict:
 
 
 def test_a_content_digest_depends_on_values_alone_and_on_each_of_them(tmp_path):
-    digest = lineage.content_sha256(state())
+    digest = provenance.content_sha256(state())
     backwards = dict(reversed(state().items()))
     torch.save(backwards, tmp_path / "state.pt")
-    assert lineage.content_sha256(backwards) == digest
-    assert lineage.content_sha256(torch.load(tmp_path / "state.pt", weights_only=False)) == digest
+    assert provenance.content_sha256(backwards) == digest
+    assert provenance.content_sha256(torch.load(tmp_path / "state.pt", weights_only=False)) == digest
     changes = [
         ("step", 4),
         ("lr", [0.1, None, 1]),
@@ -135,13 +136,13 @@ def test_a_content_digest_depends_on_values_alone_and_on_each_of_them(tmp_path):
         ("moments", {0: torch.arange(3.0)[None], 1: np.arange(4)}),
         ("moments", {0: torch.nextafter(torch.arange(3.0), torch.tensor(9.0)), 1: np.arange(4)}),
     ]
-    digests = [lineage.content_sha256(state() | {name: value}) for name, value in changes]
+    digests = [provenance.content_sha256(state() | {name: value}) for name, value in changes]
     assert len({digest, *digests}) == 1 + len(changes)
 
 
 def test_what_has_no_digest_is_refused():
     with pytest.raises(DataError, match="A set cannot be digested"):
-        lineage.content_sha256({"ids": {1, 2}})
+        provenance.content_sha256({"ids": {1, 2}})
 
 
 # --- one core ---

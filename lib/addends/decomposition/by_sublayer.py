@@ -25,8 +25,15 @@ from addends.decomposition.linear import roundoff
 from addends.decomposition.record import AttentionSublayer, Capture
 
 
-def terms_of(record: Capture, heads: bool = False) -> tuple[str, ...]:
-    """The row's terms; with ``heads``, one a layer and head ("T2.0" is layer 2's first) in place of T and of S."""
+def terms_of(record: Capture, heads: bool = False, sublayers: str = "grouped") -> tuple[str, ...]:
+    """The row's terms.
+
+    With ``heads``, one a layer and head ("T2.0" is layer 2's first) in place of T and of S. With ``sublayers="each"``,
+    one a layer and kind ("T2" is layer 2's) in place of S, T and F.
+    """
+    if sublayers == "each":
+        layers = range(1, len(record.main.layers) + 1)
+        return ("I", *(f"{kind}{number}" for kind in record.row.terms[1:-1] for number in layers), "C")
     if not heads:
         return record.row.terms
     split = [
@@ -39,7 +46,9 @@ def terms_of(record: Capture, heads: bool = False) -> tuple[str, ...]:
     return ("I", *sorted(split, key=lambda name: name[0]), "F", "C")
 
 
-def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[torch.Tensor]:
+def propagate(
+    record: Capture, centering: str, heads: bool = False, sublayers: str = "grouped"
+) -> Iterator[torch.Tensor]:
     """Yield the terms layer by layer, from layer 0 (the first layer's input), in the order of `terms_of`.
 
     Yields
@@ -47,7 +56,7 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
     Tensor of shape (term, sentence, position, dim)
         The next layer's terms may be made in the same memory: copy what is to be kept.
     """
-    terms, main = terms_of(record, heads), record.main
+    terms, main = terms_of(record, heads, sublayers), record.main
     constant = terms.index("C")
     vectors = main.start.new_zeros((len(terms), *main.start.shape))  # (term, sentence, position, dim)
     vectors[0] = main.start
@@ -57,17 +66,18 @@ def propagate(record: Capture, centering: str, heads: bool = False) -> Iterator[
     for number, layer in enumerate(main.layers, start=1):
         for sublayer in layer:
             bias = sublayer.constant
+            term = sublayer.place.term + (str(number) if sublayers == "each" else "")
             if heads and isinstance(sublayer, AttentionSublayer):
                 first = terms.index(f"{sublayer.place.term}{number}.0")
                 by_head = written_by_head(sublayer)
                 vectors[first : first + len(by_head)].add_(by_head)
             elif bias is None:
-                vectors[terms.index(sublayer.place.term)].add_(sublayer.written)
+                vectors[terms.index(term)].add_(sublayer.written)
             else:
                 own = sublayer.written - bias
                 # What is left of nothing but rounding stays with the constant that it rounds.
                 nothing = is_rounding(own, sublayer.written, bias)
-                vectors[terms.index(sublayer.place.term)].add_(own.masked_fill(nothing, 0))
+                vectors[terms.index(term)].add_(own.masked_fill(nothing, 0))
                 bias = torch.where(nothing, sublayer.written, bias)
             if bias is not None:
                 vectors[constant].add_(bias)

@@ -26,6 +26,8 @@ DEFAULT_CENTERING = {"sublayer": "constant", "token": "own"}
 # How a gated feed-forward is made linear by token, and which terms there are by token.
 GATES = ("frozen", "tangent")
 TOKENS = ("grouped", "each")
+# Which terms there are by sublayer.
+SUBLAYERS = ("grouped", "each")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def decompose(
     through_encoder: bool = False,
     heads: bool = False,
     chunk: int | None = None,
+    sublayers: str = "grouped",
 ) -> Parts:
     """Write every state of a batch as an exact sum: e = i + s + t + f + c, or e = s + t + c.
 
@@ -129,6 +132,9 @@ def decompose(
         By sublayer, one term a layer and head in place of T and of S: "T2.0" is what the first head of layer 2 wrote.
     chunk : int, optional
         By token, how many terms go through a sublayer at once; by default as many as fit 16 MiB inside it.
+    sublayers : {"grouped", "each"}
+        By sublayer, one term a kind of sublayer, or one a kind and layer ("S1" is what layer 1's cross-attention
+        wrote, in whatever layer it is looked at); their sums are the terms S, T and F.
 
     Returns
     -------
@@ -159,6 +165,7 @@ def decompose(
         through_encoder=through_encoder,
         heads=heads,
         chunk=chunk,
+        sublayers=sublayers,
     )
     vectors, states = zip(*((vectors.clone(), state) for vectors, state in layers), strict=True)
     return Parts(
@@ -183,6 +190,7 @@ def stream(
     through_encoder: bool = False,
     heads: bool = False,
     chunk: int | None = None,
+    sublayers: str = "grouped",
 ) -> tuple[tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """`decompose`, one layer at a time: the terms, and an iterator over (vectors, state) that keeps one layer only.
 
@@ -195,19 +203,23 @@ def stream(
     check_choice("centering", centering, CENTERINGS)
     check_choice("gate", gate, GATES)
     check_choice("tokens", tokens, TOKENS)
+    check_choice("sublayers", sublayers, SUBLAYERS)
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk={chunk}: at least one term at a time is needed, or None for a chunk chosen by size.")
     if by == "sublayer" and (tokens != "grouped" or through_encoder):
         raise InputError("tokens='each' and through_encoder=True need by='token': by sublayer, parts have no tokens.")
     if by == "token" and heads:
         raise InputError("heads=True needs by='sublayer': by token, parts travel through all heads.")
+    if sublayers == "each" and (by == "token" or heads):
+        raise InputError("sublayers='each' needs by='sublayer', and heads=False: heads split what it names.")
     if through_encoder:
         check_model(model)
         _check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
     record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
-        terms, layers = by_sublayer.terms_of(record, heads), by_sublayer.propagate(record, centering, heads)
+        terms = by_sublayer.terms_of(record, heads, sublayers)
+        layers = by_sublayer.propagate(record, centering, heads, sublayers)
     else:
         terms = by_token.terms_of(record, tokens)
         layers = by_token.propagate(record, centering, gate, tokens, through_encoder, chunk)

@@ -1,16 +1,67 @@
-"""The interventions."""
+"""The interventions: what parts do to what a model says, and in what sense two runs' spaces are the same for it.
+
+Within one model, on the way of the data: means (what is replaced by), reading (a batch, its labels, what its last
+states are sums of), replacing (zero, a mean, another sentence's), head (from a change of a state to that of a label's
+log-probability), rewriting (a pass in which sublayers write what they are told), intervene and measuring (a corpus).
+Between two models: vectors (rows of the same tokens), spaces (how alike they are), divergence (of what is said next),
+maps (from one space to the other) and stitching (one model's decoder reads the other through a map).
+
+This room imports the decomposition and the ground floor. It needs torch and transformers. Pages and other rooms take
+its names from here.
+"""
 
 from addends.interventions.divergence import divergences
-from addends.interventions.spaces import Space, groups_of, permuted_within, similarity
+from addends.interventions.intervene import beside_effects, intervene
+from addends.interventions.maps import (
+    StateMap,
+    explained_variance,
+    fit_affine,
+    fit_rotation,
+    no_map,
+    random_rotation,
+)
+from addends.interventions.means import Means, take_means, weights_sha256
+from addends.interventions.measuring import batches_of, measure_effects
+from addends.interventions.spaces import (
+    Space,
+    debiased_cka,
+    groups_of,
+    permuted_within,
+    procrustes_distance,
+    similarity,
+    without_type_means,
+)
+from addends.interventions.stitching import as_module, encoder_states, going_on, reading, train_map
 from addends.interventions.vectors import STATE, TokenVectors, token_vectors
 
 __all__ = [
     "STATE",
+    "Means",
     "Space",
+    "StateMap",
     "TokenVectors",
+    "as_module",
+    "batches_of",
+    "beside_effects",
+    "debiased_cka",
     "divergences",
+    "encoder_states",
+    "explained_variance",
+    "fit_affine",
+    "fit_rotation",
+    "going_on",
     "groups_of",
+    "intervene",
+    "measure_effects",
+    "no_map",
     "permuted_within",
+    "procrustes_distance",
+    "random_rotation",
+    "reading",
     "similarity",
+    "take_means",
     "token_vectors",
+    "train_map",
+    "weights_sha256",
+    "without_type_means",
 ]

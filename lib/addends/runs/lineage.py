@@ -6,7 +6,7 @@ A record is the file ``lineage.json`` in a checkpoint's folder, and one row of t
         "run": "fra-i21-o21",
         "checkpoint": 297,
         "weights": "5d1c...",       # sha256 of model.safetensors
-        "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `content_sha256`)
+        "optimizer": "7b21...",     # sha256 of the optimizer's state, of its contents (see `addends.provenance`)
         "scheduler": "09af...",
         "generators": "c4e0...",    # of python's, numpy's and torch's random states
         "batches": "11d9...",       # over the ids of all training pairs so far, in their order (see `add_batch`)
@@ -39,7 +39,6 @@ import hashlib
 import json
 import os
 import platform
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +48,7 @@ import pandas as pd
 
 from addends import provenance
 from addends.errors import DataError
+from addends.provenance import content_sha256
 
 FILE = "lineage.json"
 WEIGHTS = "model.safetensors"
@@ -101,21 +101,6 @@ def file_sha256(file: Path) -> str:
         return provenance.file_sha256(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}). The run must be trained again from before it.") from error
-
-
-def content_sha256(content: object) -> str:
-    """SHA-256 of nested dictionaries, sequences, tensors, arrays and plain values, whatever file they come from.
-
-    Raises
-    ------
-    DataError
-        If something else is in it.
-    """
-    digest = hashlib.sha256()
-    for piece in _pieces(content):
-        digest.update(struct.pack("<q", len(piece)))  # so that "ab" + "c" is not "a" + "bc"
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def record_sha256(record: Mapping) -> str:
@@ -346,33 +331,6 @@ def _vocabulary_sha256(checkpoint: Path) -> str:
 def plain(record: Mapping) -> dict:
     """A row of a table as it stood in JSON: numpy's integers are Python's."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
-
-
-def _pieces(content: object) -> Iterable[bytes]:
-    import torch
-
-    if isinstance(content, Mapping):
-        yield b"{"
-        for name in sorted(content, key=repr):
-            yield repr(name).encode()
-            yield from _pieces(content[name])
-        yield b"}"
-    elif isinstance(content, torch.Tensor):
-        yield from _pieces(content.detach().cpu().numpy())
-    elif isinstance(content, np.ndarray):
-        yield f"{content.dtype.str}{content.shape}".encode()
-        yield np.ascontiguousarray(content).tobytes()
-    elif isinstance(content, list | tuple):
-        yield b"["
-        for item in content:
-            yield from _pieces(item)
-        yield b"]"
-    elif content is None or isinstance(content, bool | int | float | str):
-        yield repr(content).encode()
-    elif isinstance(content, np.generic):
-        yield repr(content.item()).encode()
-    else:
-        raise DataError(f"A {type(content).__name__} cannot be digested: tensors, arrays and plain values can.")
 
 
 def _processor() -> str:

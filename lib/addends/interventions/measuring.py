@@ -1,0 +1,167 @@
+"""A corpus's effects: sentence means of what parts do and of what the decomposition says of them, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from addends.checks import check_choice, check_count
+from addends.decomposition import Batch, encode
+from addends.decomposition.translation import check_sentences
+from addends.errors import InputError
+from addends.interventions.intervene import BESIDE, KEY, Asked, asked, checked, effects_of, replacement_of, said_of
+from addends.interventions.means import Means
+from addends.interventions.reading import Reading
+from addends.tables import EFFECTS, METHODS, REPLACEMENTS
+
+
+def measure_effects(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    means: Means | None = None,
+    batch_size: int = 32,
+    *,
+    effect: str | Sequence[str] = EFFECTS,
+    by: str | Sequence[str] = METHODS,
+    replace: str | Sequence[str] = ("mean",),
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The effects of all terms, of single sublayers' parts and of sublayers in the pass, as means over real tokens.
+
+    Parameters
+    ----------
+    sources, targets : sequence of str
+        As for `encode`: the reference is what is scored. Of a decoder-only model the texts, and no targets.
+    means : Means
+        Of this model; needed where ``replace`` names "mean" or "pooled".
+    batch_size : int
+        Sentences a forward pass. It changes no number beyond rounding, except with ``replace="sentence"``: sentences
+        are batched by length, and another one is drawn within the batch.
+    effect, by, replace : sequence of str
+        Which, as for `intervene`, each by each; total effects are by sublayer alone.
+
+    Returns
+    -------
+    DataFrame
+        Tidy, the columns of the table ``interventions`` but for the run: sentence (its index), effect, replace, by,
+        layer, term, logprob, logit, share, importance, cosine, norm_ratio, tokens (how many were averaged; those
+        without a cosine are left out of its mean).
+
+    Raises
+    ------
+    InputError
+        As `intervene` and `encode`; if means are needed and none given.
+    UnsupportedModelError, ModelStateError
+        As `intervene`.
+    """
+    effects, methods, ways = ([each] if isinstance(each, str) else list(each) for each in (effect, by, replace))
+    for name, given, allowed in (
+        ("effect", effects, EFFECTS),
+        ("by", methods, METHODS),
+        ("replace", ways, REPLACEMENTS),
+    ):
+        for one in given:
+            check_choice(name, one, allowed)
+        if not given:
+            raise InputError(f"{name}={given!r} names none. Name some of {allowed}.")
+    needing = [way for way in ways if way in ("mean", "pooled")]
+    if needing and means is None:
+        raise InputError(
+            f"replace={needing[0]!r} over a corpus needs means=, taken over other sentences by "
+            "addends.interventions.take_means: means of single batches would depend on the batches."
+        )
+    if effects == ["total"] and "sublayer" not in methods:
+        raise InputError("effect='total' needs by='sublayer'.")
+    checked(model)
+    if means is not None:
+        means.check(model)
+    least = 2 if "sentence" in ways else 1
+    if len(sources) < least:
+        raise InputError("replace='sentence' needs at least two sentences." if len(sources) else "sources is empty.")
+    frames = []
+    for chosen, batch in _numbered(model, tokenizer, sources, targets, batch_size, least, progress, "intervene"):
+        reading = Reading(model, batch)
+        if not reading.labelled[1].any():  # texts of one token have no next one
+            continue
+        for ask in _asks(reading, effects, methods):
+            beside = said_of(reading, ask)
+            for way in ways:
+                taken = means if way in ("mean", "pooled") else None
+                frame = effects_of(reading, ask, replacement_of(reading, ask, way, taken, seed))
+                frame = _sentence_means(frame.join(beside[BESIDE])).assign(replace=way)
+                frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
+                frames.append(frame)
+    if not frames:
+        raise InputError("No text has a token with a next one: there is nothing to ask about.")
+    keys = ["sentence", "effect", "replace", "by", "layer", "term"]
+    result = pd.concat(frames).sort_values(keys, ignore_index=True)
+    return result[[*keys, "logprob", "logit", *BESIDE, "tokens"]]
+
+
+def batches_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Iterator[Batch]:
+    """Encode a corpus batch by batch, sentences of about one length together, the shortest first.
+
+    Raises
+    ------
+    InputError
+        As `encode`, before anything is encoded.
+    """
+    for _, batch in _numbered(model, tokenizer, sources, targets, batch_size, 1, progress, "means"):
+        yield batch
+
+
+def _numbered(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None,
+    batch_size: int,
+    least: int,
+    progress: bool,
+    what: str,
+) -> Iterator[tuple[list[int], Batch]]:
+    """The batches with the indices of their sentences; none has fewer than ``least`` sentences."""
+    check_count("batch_size", batch_size, what, least=least)
+    sources = sources if isinstance(sources, str) else list(sources)
+    targets = targets if targets is None or isinstance(targets, str) else list(targets)
+    check_sentences(model, tokenizer, sources, targets)
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if len(chunks) > 1 and len(chunks[-1]) < least:
+        chunks[-2:] = [chunks[-2] + chunks[-1]]
+    for chosen in tqdm(chunks, disable=not progress, unit="batch", desc=what):
+        own = [sources[index] for index in chosen]
+        given = None if targets is None else [targets[index] for index in chosen]
+        yield chosen, encode(model, tokenizer, own, given)
+
+
+def _asks(reading: Reading, effects: Sequence[str], methods: Sequence[str]) -> Iterator[Asked]:
+    """Every question: the terms by each method, the parts of single sublayers, the sublayers in the pass."""
+    if "direct" in effects:
+        for by in methods:
+            yield asked(reading, by)
+            if by == "sublayer":
+                single = reading.parts("sublayer", sublayers="each").terms[1:-1]  # I and C are terms already
+                yield asked(reading, by, sublayers="each", terms=single)
+    if "total" in effects and "sublayer" in methods:
+        yield asked(reading, effect="total")
+
+
+def _sentence_means(frame: pd.DataFrame) -> pd.DataFrame:
+    keys = [name for name in KEY if name != "position"]
+    grouped = frame.groupby(keys, dropna=False)
+    means = grouped[["logprob", "logit", *BESIDE]].mean()
+    return means.assign(tokens=grouped.size()).reset_index()
