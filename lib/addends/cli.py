@@ -134,6 +134,61 @@ def measure(
 
 
 @app.command()
+def intervene(
+    suite: SuiteName,
+    only: Only = None,
+    work: Work = Path("runs"),
+    data: Data = Path("data"),
+    seed: Annotated[int, typer.Option(min=0, help="Draws the sentences that means are taken over.")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Also runs whose table is there.")] = False,
+) -> None:
+    """Ask what the parts of each trained run do: replace them, and see what becomes of what the run says.
+
+    The table interventions has, sentence by sentence, the change of the reference's log-probability and logit. A run
+    whose table is there is left alone.
+    """
+    from addends.runs import intervening  # imports torch
+
+    chosen, names = _trained(suite, only, work)
+    for file in intervening.intervene(chosen, names, work, data, seed, again):
+        print(f"There: {file}")
+
+
+@app.command()
+def compare(
+    suite: SuiteName,
+    only: Only = None,
+    work: Work = Path("runs"),
+    data: Data = Path("data"),
+    block: Annotated[str | None, typer.Option(help="Only the runs of this block.")] = None,
+    checkpoint: Annotated[
+        list[int] | None,
+        typer.Option(metavar="STEP", help="At this step; may be given several times. Default: the last."),
+    ] = None,
+    stitch: Annotated[
+        bool, typer.Option("--stitch", help="Also have every run's decoder read every other run's encoder.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Draws rows, sentences and rotations.")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Also what is there.")] = False,
+) -> None:
+    """Compare the trained runs of a suite two by two: their spaces, what they say next, and whether they fit together.
+
+    The table run_pairs has how alike the states and parts of two runs are. With --stitch, the table stitches has how
+    well a run's decoder reads another's encoder through maps of five kinds. Tables that are there are left alone.
+    """
+    from addends.runs import comparing, stitching  # they import torch
+
+    chosen, names = _trained(suite, only, work, block)
+    last = max(step for name in names for step in chosen.checkpoints_of(chosen.run(name)))
+    for step in checkpoint or [last]:
+        rows = tables.ROWS if step == last else tables.ROWS[:2]  # rows in another order: the floor of the end alone
+        print(f"There: {comparing.compare(chosen, names, step, work, data, rows, seed, again)}")
+    if stitch:
+        for file in stitching.stitch(chosen, names, work, data, seed=seed, again=again):
+            print(f"There: {file}")
+
+
+@app.command()
 def status(
     suite: SuiteName,
     only: Only = None,
@@ -317,6 +372,32 @@ def _replay(suite: Suite, name: str, work: Path, seed: int | None) -> None:
 def _runs(suite: Suite, only: list[str] | None) -> list[str]:
     """The runs wanted, each once: two processes on one run would clash."""
     return [suite.run(name).name for name in dict.fromkeys(only or [run.name for run in suite.runs])]
+
+
+def _trained(name: str, only: list[str] | None, work: Path, block: str | None = None) -> tuple[Suite, list[str]]:
+    """The suite, and those of its runs that are asked for and trained; says which are not.
+
+    Raises
+    ------
+    DataError
+        If none is trained, or one that is named with --only is not.
+    InputError
+        If the suite has no such block.
+    """
+    suite = _suite(name)
+    if block is not None:
+        check_choice("block", block, [each.name for each in suite.blocks], f"The suite {suite.name!r}")
+    names = [each for each in _runs(suite, only) if block in (None, suite.block_of(suite.run(each)).name)]
+    there = [each for each in names if suite.models or workfolder.is_trained(suite, each, work)]
+    missing = [each for each in names if each not in there]
+    if missing and (only or not there):
+        raise DataError(
+            f"Not trained in {work}/{suite.name}: {', '.join(missing)}. Weights stay in the folder that they were "
+            f"trained in: name it with --work, or train first: addends train {name}"
+        )
+    if missing:
+        print(f"Left out, for they are not trained in {work}/{suite.name}: {', '.join(missing)}")
+    return suite, there
 
 
 def _is_to_do(suite: Suite, name: str, data: Path) -> bool:

@@ -1,0 +1,129 @@
+"""Intervening in runs: the table is what the library gives; means are kept and belong to their weights; commands."""
+
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+
+import addends
+from addends import cli, tables
+from addends.errors import DataError, InputError
+from addends.interventions import Means, measure_effects, weights_sha256
+from addends.runs import intervening, sentences
+from tests.runs import tiny_suite
+from tests.runs.tiny_suite import SUITE
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("intervened")
+    tiny_suite.train(folder / "work", folder / "trained")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(trained):
+    files = intervening.intervene(SUITE, ["a", "b"], trained / "work", trained / "data")
+    assert [file.name for file in files] == ["a.parquet", "b.parquet"]
+    return tables.read_suite(trained / "data" / "tiny", "interventions")
+
+
+def test_every_question_is_asked_of_every_sentence(asked):
+    counts = asked.groupby(["run", "effect", "replace", "by"]).size()
+    sentences_read = 6
+    for run in "ab":
+        for replace in tables.REPLACEMENTS:
+            assert counts[run, "direct", replace, "token"] == 3 * sentences_read
+            assert counts[run, "direct", replace, "sublayer"] == (5 + 3) * sentences_read  # terms; one layer's kinds
+            assert counts[run, "total", replace, "sublayer"] == (3 + 3) * sentences_read  # in the one layer, in all
+    assert asked["sentence"].nunique() == sentences_read
+
+
+def test_a_run_is_asked_as_the_library_asks(asked, trained):
+    model, tokenizer = addends.load(trained / "work" / "tiny" / "b" / "checkpoint-12")
+    held_out = sentences.held_out(SUITE)
+    means = Means.load(trained / "work" / "tiny" / "b" / "means-12-0.safetensors")
+    assert means.sentences == len(sentences.training_pairs(SUITE, SUITE.run("b")))  # fewer than are asked for: all
+    frame = measure_effects(model, tokenizer, list(held_out["source"]), list(held_out["target"]), means, progress=False)
+    frame["sentence"] = frame["sentence"].map(dict(enumerate(held_out["sentence"])))
+    key = [name for name in tables.key("interventions") if name != "run"]
+    mine = asked[(asked["run"] == "b") & (asked["replace"] == "mean")].set_index(key).sort_index()
+    pd.testing.assert_frame_equal(
+        mine.drop(columns=["run", "tokens"]),
+        tables.validate(frame.assign(run="b"), "interventions").set_index(key).sort_index()[mine.columns[1:-1]],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_what_is_there_stays_and_means_of_other_weights_are_taken_anew(trained, asked, tmp_path):
+    file = trained / "data" / "tiny" / "interventions" / "a.parquet"
+    before = file.stat().st_mtime_ns
+    intervening.intervene(SUITE, ["a"], trained / "work", trained / "data")
+    assert file.stat().st_mtime_ns == before
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(trained / "work" / "tiny" / "a" / "means-12-0.safetensors", folder)
+    model, tokenizer = addends.load(trained / "work" / "tiny" / "b" / "checkpoint-12")
+    means = intervening.means_of(SUITE, SUITE.run("b"), model, tokenizer, folder)
+    assert means.model == weights_sha256(model)
+    assert Means.load(folder / "means-12-0.safetensors").digest == means.digest
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"checkpoint-12 is missing: train"):
+        intervening.intervene(SUITE, ["a"], tmp_path, tmp_path)
+
+
+# --- the commands ---
+
+
+@pytest.fixture
+def suite_is_tiny(monkeypatch):
+    monkeypatch.setattr(cli, "read_suite", lambda name: SUITE)
+
+
+def called(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_the_command_asks_the_runs_that_are_trained_and_names_the_others(trained, tmp_path, suite_is_tiny, capsys):
+    work = tmp_path / "work"
+    shutil.copytree(trained / "work", work)
+    shutil.rmtree(work / "tiny" / "c")
+    assert called("intervene", "tiny", "--work", work, "--data", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "not trained" in said
+    assert sorted(file.stem for file in (tmp_path / "tiny" / "interventions").iterdir()) == ["a", "b"]
+    assert called("intervene", "tiny", "--only", "c", "--work", work, "--data", tmp_path) == 1
+    assert "Not trained" in capsys.readouterr().err
+
+
+def test_the_command_compares_a_block_at_steps_and_stitches(trained, tmp_path, suite_is_tiny, monkeypatch, capsys):
+    from addends.runs import comparing, stitching
+
+    seen = []
+    monkeypatch.setattr(comparing, "compare", lambda *given: seen.append(given[1:3] + given[5:6]) or "table")
+    monkeypatch.setattr(stitching, "stitch", lambda *given, **_: seen.append(given[1]) or ["table"])
+    work = trained / "work"
+    steps = ("--checkpoint", 9, "--checkpoint", 12, "--block", "tried", "--stitch")
+    assert called("compare", "tiny", "--work", work, "--data", tmp_path, *steps) == 0
+    names = ["a", "b", "c"]
+    assert seen == [(names, 9, tables.ROWS[:2]), (names, 12, tables.ROWS), names]
+    assert called("compare", "tiny", "--work", work, "--data", tmp_path, "--block", "other") == 1
+    assert "block='other'" in capsys.readouterr().err
+
+
+def test_existing_models_have_no_training_sentences(tmp_path, trained):
+    import dataclasses
+
+    from addends.runs.suite import UNKNOWN, ExistingModel
+
+    models = tuple(ExistingModel(run.name, 12, str(tmp_path)) for run in SUITE.runs)
+    existing = dataclasses.replace(SUITE, recipe=UNKNOWN, vocabulary=UNKNOWN, keep_states=(), models=models)
+    with pytest.raises(InputError, match="no training sentences"):
+        intervening.intervene(existing, ["a"], trained / "work", tmp_path)
