@@ -93,6 +93,7 @@ def procrustes_distance(one: np.ndarray, two: np.ndarray) -> float:
 class Similarity(NamedTuple):
     """How alike two spaces are, with standard errors over sentences.
 
+    >>> import numpy as np
     >>> rows = np.random.default_rng(0).normal(size=(40, 3))
     >>> space = Space(rows, np.repeat(np.arange(10), 4))
     >>> round(similarity(space, space).cka, 6)
@@ -136,6 +137,7 @@ class Space:
 
     Examples
     --------
+    >>> import numpy as np
     >>> Space(np.eye(6), np.array([0, 0, 0, 1, 1, 1])).rows.shape
     (6, 6)
     """
