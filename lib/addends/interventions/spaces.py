@@ -138,8 +138,8 @@ class Space:
     Examples
     --------
     >>> import numpy as np
-    >>> Space(np.eye(6), np.array([0, 0, 0, 1, 1, 1])).rows.shape
-    (6, 6)
+    >>> Space(np.eye(8), np.array([0, 0, 0, 0, 1, 1, 1, 1])).rows.shape
+    (8, 8)
     """
 
     rows: np.ndarray

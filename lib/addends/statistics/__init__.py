@@ -23,6 +23,7 @@ from addends.statistics.power import (
 )
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
+from addends.statistics.similarities import similarity_by_kind
 from addends.statistics.slopes import slopes_by_level, split_predictor
 from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_of_subsets
 
@@ -48,6 +49,7 @@ __all__ = [
     "roles_of_runs",
     "runs_needed",
     "shares_of_subsets",
+    "similarity_by_kind",
     "slopes_by_level",
     "slopes_of_subsets",
     "split_predictor",

@@ -167,7 +167,7 @@ def agreement_by_kind(
         profiles, labels = _profiles(part, value, factors, run, sentence, where)
         generator = np.random.default_rng(seed)
         table = pd.concat(
-            _by_kind(agreement, labels, level, permutations, generator, sign).assign(measure=measure)
+            by_kind(agreement, labels, level, permutations, generator, sign).assign(measure=measure)
             for measure, agreement, sign in _agreements(profiles)
         )
         for place, (name, level_of) in enumerate(group.items()):
@@ -212,7 +212,7 @@ def _agreements(profiles: np.ndarray) -> list[tuple[str, np.ndarray, int]]:
     return list(zip(MEASURES, (ranks, np.corrcoef(profiles), distance), (1, 1, -1), strict=True))
 
 
-def _by_kind(
+def by_kind(
     agreement: np.ndarray,
     labels: np.ndarray,
     level: float,

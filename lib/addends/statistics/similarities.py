@@ -1,0 +1,133 @@
+"""How alike the spaces of two runs are, by what the two runs share: start, course, neither; beside two floors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from addends.checks import check_choice, check_count, check_level, finite_numbers, groups_of, names_of, require_columns
+from addends.errors import InputError
+from addends.statistics.pairs import by_kind
+
+FLOORS = ("other masks", "checkpoint before")
+_FOUND = ["shares", "pairs", "mean", "excess", "se", "lower", "upper", "p", "p_least"]
+
+
+def similarity_by_kind(
+    frame: pd.DataFrame,
+    value: str,
+    roles: pd.DataFrame,
+    by: str | Sequence[str] = (),
+    closer: str = "more",
+    level: float = 0.95,
+    permutations: int = 9_999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean similarity of pairs of runs, by what the two runs share, and what sharing it adds.
+
+    Of the runs of a factorial, the pairs that share the start and those that share the course are held against those
+    that share neither. `agreement_by_kind` says how: a jackknife over starts and over courses, and a permutation of the
+    labels of one within the levels of the other, since pairs share runs and are no sample.
+
+    Two floors stand beside them: a run and its copy under other dropout masks, which differ by chance alone; and a run
+    and its checkpoint before, which no two runs are closer than.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table ``run_pairs``, or a part of it.
+    value : str
+        A column of it, such as "cka".
+    roles : DataFrame
+        run, start, course, role: what `roles_of_runs` gives.
+    by : str or sequence of str
+        Columns that split the frame, such as layer, by, term.
+    closer : {"more", "less"}
+        Whether two runs are closer where the value is larger (cka) or smaller (procrustes, kl).
+    level, permutations, seed
+        As in `agreement_by_kind`.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``by``; shares ("start", "course", "neither", "other masks", "checkpoint before"); pairs; mean;
+        and for the first two excess (over neither), se, lower, upper, p, p_least.
+
+        >>> roles = pd.DataFrame({"run": list("abcd"), "init_seed": [1, 1, 2, 2], "order_seed": [1, 2, 1, 2]})
+        >>> pairs = pd.DataFrame({"a": list("aaabbc"), "b": list("bcdcdd"), "cka": [0.9, 0.5, 0.4, 0.4, 0.5, 0.9]})
+        >>> found = similarity_by_kind(pairs, "cka", roles.assign(role="factorial"), permutations=99)
+        >>> found[["shares", "pairs", "mean"]].head(3)
+            shares  pairs  mean
+        0    start      2   0.9
+        1   course      2   0.5
+        2  neither      2   0.4
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a pair of the factorial's runs has no value or several, or the factorial is not fully
+        crossed.
+    """
+    where = f"similarity_by_kind({value!r})"
+    check_level(level, where)
+    check_count("permutations", permutations, where, least=99)
+    check_choice("closer", closer, ("more", "less"), where)
+    by = names_of(by, "by", where)
+    require_columns(frame, [*by, "a", "b"], where)
+    require_columns(roles, ["run", "role"], where)
+    factors = [name for name in roles.columns if name not in ("run", "role")]
+    if len(factors) != 2:
+        raise InputError(f"{where}: roles has the columns {list(roles.columns)}: run, start, course, role are wanted.")
+    finite_numbers(frame, value, where, "Leave the layer and term out where spaces do not vary.")
+    inside = roles[roles["role"] == "factorial"].sort_values(factors, ignore_index=True)
+    cells = inside[factors[0]].nunique() * inside[factors[1]].nunique()
+    if len(inside) != cells or inside.duplicated(factors).any() or cells < 4:
+        raise InputError(
+            f"{where}: {len(inside)} runs of the factorial for {cells} combinations of {factors}: one run each, two "
+            "levels or more of both, are wanted."
+        )
+    labels = np.column_stack([pd.factorize(inside[factor], sort=True)[0] for factor in factors])
+    tables = []
+    for group, part in groups_of(frame, by, _FOUND, where):
+        matrix = _matrix(part, value, inside["run"].tolist(), where)
+        generator = np.random.default_rng(seed)
+        table = by_kind(matrix, labels, level, permutations, generator, 1 if closer == "more" else -1)
+        table = pd.concat([table, _floors(part, value, roles, factors)], ignore_index=True)
+        for place, (name, level_of) in enumerate(group.items()):
+            table.insert(place, name, [level_of] * len(table))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)[[*by, *_FOUND]]
+
+
+def _matrix(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.ndarray:
+    """The values as a symmetric matrix (run, run); the diagonal, which nothing reads, is 0."""
+    places = {run: place for place, run in enumerate(runs)}
+    chosen = part[part["a"].isin(places) & part["b"].isin(places) & (part["a"] != part["b"])]
+    counts = np.zeros((len(runs), len(runs)), dtype=int)
+    matrix = np.zeros((len(runs), len(runs)))
+    one, two = (chosen[name].map(places).to_numpy() for name in ("a", "b"))
+    np.add.at(counts, (one, two), 1)
+    matrix[one, two] = matrix[two, one] = chosen[value].to_numpy()
+    counts = counts + counts.T
+    wrong = np.argwhere(np.triu(counts != 1, 1))
+    if len(wrong):
+        a, b = (runs[place] for place in wrong[0])
+        raise InputError(
+            f"{where}: the pair {a!r}, {b!r} has {counts[tuple(wrong[0])]} values, and {len(wrong)} pair(s) in all have "
+            "none or several; one each is wanted. Name the columns that tell them apart in by (rows, checkpoint)."
+        )
+    return matrix
+
+
+def _floors(part: pd.DataFrame, value: str, roles: pd.DataFrame, factors: list[str]) -> pd.DataFrame:
+    cells = roles.set_index("run")[factors].apply(tuple, axis=1)
+    masks = roles.set_index("run")["role"] == "other masks"
+    known = part[part["a"].isin(cells.index) & part["b"].isin(cells.index)]
+    itself = known["a"] == known["b"]
+    twins = ~itself & (known["a"].map(cells) == known["b"].map(cells)) & (known["a"].map(masks) | known["b"].map(masks))
+    rows = []
+    for name, chosen in zip(FLOORS, (known[twins], known[itself]), strict=True):
+        rows.append({"shares": name, "pairs": len(chosen), "mean": chosen[value].mean() if len(chosen) else np.nan})
+    return pd.DataFrame(rows)
