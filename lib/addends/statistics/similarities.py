@@ -115,8 +115,8 @@ def _matrix(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.n
     if len(wrong):
         a, b = (runs[place] for place in wrong[0])
         raise InputError(
-            f"{where}: the pair {a!r}, {b!r} has {counts[tuple(wrong[0])]} values, and {len(wrong)} pair(s) in all have "
-            "none or several; one each is wanted. Name the columns that tell them apart in by (rows, checkpoint)."
+            f"{where}: the pair {a!r}, {b!r} has {counts[tuple(wrong[0])]} values, and {len(wrong)} pair(s) in all "
+            "have none or several; one each is wanted. Name the columns that tell them apart in by (rows, checkpoint)."
         )
     return matrix
 
