@@ -114,6 +114,18 @@ FRAMES = {
         "norm_ratio": [0.25, 0.0],
         "tokens": [3, 4],
     },
+    "token_agreement": {
+        "run": "a",
+        "effect": ["direct", "total"],
+        "replace": "mean",
+        "by": "sublayer",
+        "layer": [3, None],
+        "term": "S",
+        "said": ["share", "importance"],
+        "rho": [0.5, None],
+        "permuted": [0.25, None],
+        "tokens": 30,
+    },
     "run_pairs": {
         "a": "a",
         "b": ["b", "a"],

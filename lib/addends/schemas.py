@@ -15,6 +15,8 @@ training      run, step                                                   loss, 
 manifest      run, checkpoint                                             the digests of `addends.runs.lineage`
 interventions run, sentence, effect, replace, by, layer, term             logprob, logit, tokens; of the part: share,
                                                                           importance, cosine, norm_ratio
+token_        run, effect, replace, by, layer, term, said                 rho, permuted, tokens
+agreement
 run_pairs     a, b, checkpoint, b_checkpoint, layer, by, term, rows       cka, procrustes, rank agreement of each
                                                                           indicator, kl, standard errors; tokens
 stitches      encoder, decoder, place, layer, map, start                  bleu, chrf, nll, explained, penalty
@@ -190,6 +192,21 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "interop_threads": _count(nullable=True),
             "torch": _digest(),
             "transformers": _digest(),
+        },
+    ),
+    "token_agreement": _schema(
+        ("run", "effect", "replace", "by", "layer", "term", "said"),
+        {
+            "run": _text(),
+            "effect": _text(*EFFECTS),
+            "replace": _text(*REPLACEMENTS),
+            "by": _text(*METHODS),
+            "layer": _count(nullable=True),
+            "term": _text(),
+            "said": _text("share", *INDICATORS),
+            "rho": _number(),
+            "permuted": _number(),
+            "tokens": _count(),
         },
     ),
     "run_pairs": _schema(

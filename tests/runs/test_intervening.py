@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(trained):
     files = intervening.intervene(SUITE, ["a", "b"], trained / "work", trained / "data")
-    assert [file.name for file in files] == ["a.parquet", "b.parquet"]
+    assert [file.name for file in files] == ["a.parquet", "a.parquet", "b.parquet", "b.parquet"]
     return tables.read_suite(trained / "data" / "tiny", "interventions")
 
 
@@ -56,6 +56,16 @@ def test_a_run_is_asked_as_the_library_asks(asked, trained):
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def test_agreement_over_tokens_is_asked_beside(asked, trained):
+    found = tables.read_suite(trained / "data" / "tiny", "token_agreement")
+    questions = asked[["run", "effect", "replace", "by", "layer", "term"]].drop_duplicates()
+    assert len(found) == 4 * len(questions)
+    shares = found.query(
+        "effect == 'direct' and replace == 'zero' and said == 'share' and by == 'token' and term == 'S'"
+    )
+    assert (shares["rho"] > 0.5).all()  # nearly the effect, by construction
 
 
 def test_what_is_there_stays_and_means_of_other_weights_are_taken_anew(trained, asked, tmp_path):

@@ -2,7 +2,8 @@
 
 Within one model, on the way of the data: means (what is replaced by), reading (a batch, its labels, what its last
 states are sums of), replacing (zero, a mean, another sentence's), head (from a change of a state to that of a label's
-log-probability), rewriting (a pass in which sublayers write what they are told), intervene and measuring (a corpus).
+log-probability), rewriting (a pass in which sublayers write what they are told), intervene, measuring (a corpus), and
+agreement (whether an indicator tells the effect, over tokens).
 Between two models: vectors (rows of the same tokens), spaces (how alike they are), divergence (of what is said next),
 maps (from one space to the other) and stitching (one model's decoder reads the other through a map).
 
@@ -10,6 +11,7 @@ This room imports the decomposition and the ground floor. It needs torch and tra
 its names from here.
 """
 
+from addends.interventions.agreement import classes_of, token_agreement
 from addends.interventions.divergence import divergences
 from addends.interventions.intervene import beside_effects, intervene
 from addends.interventions.maps import (
@@ -21,7 +23,7 @@ from addends.interventions.maps import (
     random_rotation,
 )
 from addends.interventions.means import Means, take_means, weights_sha256
-from addends.interventions.measuring import batches_of, measure_effects
+from addends.interventions.measuring import batches_of, measure_effects, sentence_means, token_effects
 from addends.interventions.spaces import (
     Space,
     debiased_cka,
@@ -43,6 +45,7 @@ __all__ = [
     "as_module",
     "batches_of",
     "beside_effects",
+    "classes_of",
     "debiased_cka",
     "divergences",
     "encoder_states",
@@ -58,8 +61,11 @@ __all__ = [
     "procrustes_distance",
     "random_rotation",
     "reading",
+    "sentence_means",
     "similarity",
     "take_means",
+    "token_agreement",
+    "token_effects",
     "token_vectors",
     "train_map",
     "weights_sha256",

@@ -60,6 +60,55 @@ def measure_effects(
     UnsupportedModelError, ModelStateError
         As `intervene`.
     """
+    frames = [
+        sentence_means(frame)
+        for frame in token_effects(
+            model,
+            tokenizer,
+            sources,
+            targets,
+            means,
+            batch_size,
+            effect=effect,
+            by=by,
+            replace=replace,
+            seed=seed,
+            progress=progress,
+        )
+    ]
+    if not frames:
+        raise InputError("No text has a token with a next one: there is nothing to ask about.")
+    keys = ["sentence", "effect", "replace", "by", "layer", "term"]
+    result = pd.concat(frames).sort_values(keys, ignore_index=True)
+    return result[[*keys, "logprob", "logit", *BESIDE, "tokens"]]
+
+
+def token_effects(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    means: Means | None = None,
+    batch_size: int = 32,
+    *,
+    effect: str | Sequence[str] = EFFECTS,
+    by: str | Sequence[str] = METHODS,
+    replace: str | Sequence[str] = ("mean",),
+    seed: int = 0,
+    progress: bool = True,
+) -> Iterator[pd.DataFrame]:
+    """What `measure_effects` averages: a frame a batch and question, with a row a real token.
+
+    Parameters, Raises
+    ------------------
+    As `measure_effects`.
+
+    Yields
+    ------
+    DataFrame
+        sentence (its index), effect, replace, by, layer, term, position, label (the id that the row is to predict),
+        logprob, logit, share, importance, cosine, norm_ratio.
+    """
     effects, methods, ways = ([each] if isinstance(each, str) else list(each) for each in (effect, by, replace))
     for name, given, allowed in (
         ("effect", effects, EFFECTS),
@@ -84,7 +133,6 @@ def measure_effects(
     least = 2 if "sentence" in ways else 1
     if len(sources) < least:
         raise InputError("replace='sentence' needs at least two sentences." if len(sources) else "sources is empty.")
-    frames = []
     for chosen, batch in _numbered(model, tokenizer, sources, targets, batch_size, least, progress, "intervene"):
         reading = Reading(model, batch)
         if not reading.labelled[1].any():  # texts of one token have no next one
@@ -94,14 +142,11 @@ def measure_effects(
             for way in ways:
                 taken = means if way in ("mean", "pooled") else None
                 frame = effects_of(reading, ask, replacement_of(reading, ask, way, taken, seed))
-                frame = _sentence_means(frame.join(beside[BESIDE])).assign(replace=way)
+                frame = frame.join(beside[BESIDE]).assign(replace=way)
+                labels = reading.labelled[0].cpu().numpy()  # (sentence, position)
+                frame["label"] = labels[frame["sentence"].to_numpy(), frame["position"].to_numpy()]
                 frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
-                frames.append(frame)
-    if not frames:
-        raise InputError("No text has a token with a next one: there is nothing to ask about.")
-    keys = ["sentence", "effect", "replace", "by", "layer", "term"]
-    result = pd.concat(frames).sort_values(keys, ignore_index=True)
-    return result[[*keys, "logprob", "logit", *BESIDE, "tokens"]]
+                yield frame
 
 
 def batches_of(
@@ -160,8 +205,9 @@ def _asks(reading: Reading, effects: Sequence[str], methods: Sequence[str]) -> I
         yield asked(reading, effect="total")
 
 
-def _sentence_means(frame: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in KEY if name != "position"]
+def sentence_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over a sentence's tokens of a frame of `token_effects`, and how many there are."""
+    keys = [*(name for name in KEY if name != "position"), "replace"]
     grouped = frame.groupby(keys, dropna=False)
     means = grouped[["logprob", "logit", *BESIDE]].mean()
     return means.assign(tokens=grouped.size()).reset_index()

@@ -7,7 +7,9 @@ the means, are asked of the first of them alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +18,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
 from addends.errors import DataError, InputError
-from addends.interventions import Means, batches_of, measure_effects, take_means, weights_sha256
+from addends.interventions import (
+    Means,
+    batches_of,
+    classes_of,
+    sentence_means,
+    take_means,
+    token_agreement,
+    token_effects,
+    weights_sha256,
+)
 from addends.runs import existing, sentences, training, workfolder
 from addends.runs.suite import Run, Suite
 
+TABLES = ("interventions", "token_agreement")
 MEANS_OVER = 2_000  # training sentences
 SENSITIVITY = ("pooled", "sentence", "zero")
 SENSITIVE = 100  # sentences that the other replacements are asked of
@@ -28,9 +40,9 @@ SENSITIVE = 100  # sentences that the other replacements are asked of
 def intervene(
     suite: Suite, names: Sequence[str], work: Path, data: Path, seed: int = 0, again: bool = False
 ) -> list[Path]:
-    """Ask every run at its last checkpoint, and write ``data/<suite>/interventions/<run>.parquet``.
+    """Ask every run at its last checkpoint, and write ``data/<suite>/<table>/<run>.parquet`` of both `TABLES`.
 
-    A run whose table is there is left alone.
+    A run whose tables are there is left alone.
 
     Parameters
     ----------
@@ -49,38 +61,49 @@ def intervene(
             f"The suite {suite.name!r} is of models that exist: it has no training sentences to take means over. "
             "addends.interventions.measure_effects takes means over any sentences that are given."
         )
-    written = []
+    written: list[Path] = []
     with training.one_core(), training.one_bar():
         for name in tqdm(list(dict.fromkeys(names)), desc=f"intervene {suite.name}", unit="run"):
-            target = data / suite.name / "interventions" / f"{name}.parquet"
-            if again or not target.exists():
-                tables.write(_asked(suite, suite.run(name), work, seed), target, "interventions")
-            written.append(target)
+            files = {table: data / suite.name / table / f"{name}.parquet" for table in TABLES}
+            if again or not all(file.exists() for file in files.values()):
+                found = _asked(suite, suite.run(name), work, seed)
+                for table, file in files.items():
+                    tables.write(found[table], file, table)
+            written += files.values()
     return written
 
 
-def _asked(suite: Suite, run: Run, work: Path, seed: int) -> pd.DataFrame:
-    """The rows of one run."""
+def _asked(suite: Suite, run: Run, work: Path, seed: int) -> dict[str, pd.DataFrame]:
+    """The rows of one run, by table."""
     source, _ = suite.source_of(run, suite.recipe.steps, work)
     if not Path(source).exists():
         raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
     model, tokenizer = existing.load_to_measure(source)
     means = means_of(suite, run, model, tokenizer, workfolder.of_run(suite, run.name, work), seed)
-    held_out, frames = sentences.held_out(suite), []
+    held_out, found = sentences.held_out(suite), []
     for replace, some in ((("mean",), held_out), (SENSITIVITY, held_out.head(SENSITIVE))):
-        frame = measure_effects(
-            model,
-            tokenizer,
-            some["source"].tolist(),
-            some["target"].tolist(),
-            means,
-            replace=replace,
-            seed=seed,
-            progress=False,
+        sources, targets = some["source"].tolist(), some["target"].tolist()
+        asked = token_effects(model, tokenizer, sources, targets, means, replace=replace, seed=seed, progress=False)
+        found.append(
+            pd.concat(asked).assign(sentence=lambda rows, ids=some["sentence"]: ids.iloc[rows["sentence"]].array)
         )
-        ids = dict(enumerate(some["sentence"]))
-        frames.append(frame.assign(run=run.name, sentence=frame["sentence"].map(ids)))
-    return pd.concat(frames, ignore_index=True)
+    tokens = pd.concat(found, ignore_index=True)
+    agreement = token_agreement(tokens, classes_of(tokens, _counts(suite, run, tokenizer, seed)), seed=seed)
+    return {
+        "interventions": sentence_means(tokens).assign(run=run.name),
+        "token_agreement": agreement.assign(run=run.name),
+    }
+
+
+def _counts(suite: Suite, run: Run, tokenizer: PreTrainedTokenizerBase, seed: int) -> Counter[int]:
+    """How often each piece is a label in the training sentences that means are taken over."""
+    drawn = _drawn(suite, run, seed)["target"].tolist()
+    return Counter(chain.from_iterable(tokenizer(text_target=drawn)["input_ids"]))
+
+
+def _drawn(suite: Suite, run: Run, seed: int) -> pd.DataFrame:
+    pairs = sentences.training_pairs(suite, run)
+    return pairs.sample(min(MEANS_OVER, len(pairs)), random_state=seed)
 
 
 def means_of(
@@ -100,8 +123,7 @@ def means_of(
         means = Means.load(file)
         if means.model == weights_sha256(model):
             return means
-    pairs = sentences.training_pairs(suite, run)
-    drawn = pairs.sample(min(MEANS_OVER, len(pairs)), random_state=seed)
+    drawn = _drawn(suite, run, seed)
     batches = batches_of(model, tokenizer, drawn["source"].tolist(), drawn["target"].tolist(), progress=False)
     means = take_means(model, batches)
     means.save(file)
