@@ -217,6 +217,30 @@ class Form:
         return gave if bias is None else gave + bias
 
 
+class Scaled(NamedTuple):
+    """A norm at fixed s(x): a term x_k becomes gain * (x_k - m(x_k)), or gain * x_k, and C is given ``added`` as well.
+
+    Attributes
+    ----------
+    gain : Tensor of shape (sentence, position, dim) or (sentence, position, 1), or None
+        g / s(x); None where the norm is an identity.
+    centres : bool
+        Whether each term loses its own mean.
+    added : Tensor of shape (dim,) or (sentence, position, dim), or None
+        The bias, with the mean of what was read where terms keep their own.
+
+    Examples
+    --------
+    >>> read = torch.tensor([[[1.0, 3.0]]])
+    >>> Norm(nn.LayerNorm(2, eps=0.0), read, torch.tensor([[[-1.0, 1.0]]])).scaled("own").gain.tolist()
+    [[[1.0, 1.0]]]
+    """
+
+    gain: torch.Tensor | None
+    centres: bool
+    added: torch.Tensor | None
+
+
 @dataclass
 class Norm:
     """A norm in one forward pass.
@@ -266,27 +290,45 @@ class Norm:
         UnsupportedModelError
             If the module computes none of the known formulas: see `form_of`.
         """
+        scaled = self.scaled(centering, with_bias=constant is not None)
+        if scaled.gain is None:
+            return vectors if in_place else vectors.clone()
+        if scaled.centres:
+            own = vectors.mean(dim=-1, keepdim=True)  # (term, sentence, position, 1)
+            vectors = (vectors.sub_(own) if in_place else vectors - own).mul_(scaled.gain)
+        else:
+            vectors = vectors.mul_(scaled.gain) if in_place else vectors * scaled.gain
+        if constant is not None and scaled.added is not None:
+            vectors[constant].add_(scaled.added)
+        return vectors
+
+    def scaled(self, centering: str, with_bias: bool = True) -> Scaled:
+        """What the norm does to the terms of what it read, in this pass; without ``with_bias`` to others than C.
+
+        Raises
+        ------
+        UnsupportedModelError
+            As `of_sum`.
+        """
         form = form_of(self.module, self.read, self.dtype)
         if not form.divides:
-            return vectors if in_place else vectors.clone()
+            return Scaled(None, False, None)
         mean, gain = form.mean_and_scale(self.read)  # (sentence, position, 1)
         weight, bias = form.gain_of(self.module), form.bias_of(self.module)
         gain = gain if weight is None else gain * weight  # (sentence, position, dim)
         if bias is None and (form.rounds or not form.centred) and self._own_type() not in HALF:
             gain = self._applied(gain, mean)
-        if mean is not None and centering == "own":
-            own = vectors.mean(dim=-1, keepdim=True)  # (term, sentence, position, 1)
-            vectors = (vectors.sub_(own) if in_place else vectors - own).mul_(gain)
-        else:
-            vectors = vectors.mul_(gain) if in_place else vectors * gain
-            if mean is not None and constant is not None:
-                vectors[constant].addcmul_(mean, gain, value=-1)
-        if constant is not None and bias is not None:
-            vectors[constant].add_(bias)
-            if form.rounds:  # what the module rounds on its way through float32 is no term's: it goes to C
+        centres = mean is not None and centering == "own"
+        added = None
+        if with_bias:
+            if mean is not None and not centres:
+                added = -mean * gain if bias is None else torch.addcmul(bias, mean, gain, value=-1)
+            else:
+                added = bias
+            if bias is not None and form.rounds:  # what the module rounds on its way through float32 goes to C
                 rest = self.gave - form(self.module, self.read)
-                vectors[constant].add_(rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0))
-        return vectors
+                added = added + rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0)
+        return Scaled(gain, centres, added)
 
     def _own_type(self) -> torch.dtype:
         return self.dtype or _own_dtype(self.module, self.read)

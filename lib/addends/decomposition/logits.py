@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -66,46 +66,49 @@ def logit_shares(parts: Parts, model: PreTrainedModel, token_ids: torch.Tensor) 
         If the ids' shape does not fit or an id is outside the vocabulary.
     """
     check_model(model)
-    head, scale, bias = _linear_head(model)
+    head = linear_head(model)
     vectors = parts.vectors[-1]  # (term, sentence, position, dim)
-    ids = torch.as_tensor(token_ids, device=vectors.device)
-    shape = tuple(vectors.shape[1:3])
-    if ids.ndim not in (1, 3) or (ids.ndim == 3 and tuple(ids.shape[:2]) != shape):
-        raise InputError(
-            f"token_ids of shape {tuple(ids.shape)}: (choice,), or (sentence, position, choice) with {shape} sentences "
-            "and positions, is wanted."
-        )
-    if ids.numel() == 0 or ids.min() < 0 or ids.max() >= len(head.weight):
-        raise InputError(f"token_ids hold no id, or one outside 0 to {len(head.weight) - 1}, this head's vocabulary.")
+    ids, rows = head.rows_of(token_ids, vectors[0])
     with torch.no_grad():
-        rows = head.weight[ids].to(vectors.dtype)  # (choice, dim) or (sentence, position, choice, dim)
         pattern = "tspd,cd->tspc" if ids.ndim == 1 else "tspd,spcd->tspc"
-        shares = scale * torch.einsum(pattern, vectors, rows)  # (term, sentence, position, choice)
-        if bias is not None:
-            shares[parts.terms.index("C")] += bias[ids].to(vectors.dtype)
-        _check_logits(parts, model, ids, shares, scale * rows)
+        shares = torch.einsum(pattern, vectors, rows)  # (term, sentence, position, choice)
+        if head.bias is not None:
+            shares[parts.terms.index("C")] += head.bias[ids].to(vectors.dtype)
+        sizes = vectors.norm(dim=-1).sum(dim=0)[..., None] * rows.norm(dim=-1)  # (sentence, position, choice)
+        check_logits(model, parts.mask, parts.states[-1], ids, shares, sizes)
     return shares
 
 
-def _check_logits(
-    parts: Parts, model: PreTrainedModel, ids: torch.Tensor, shares: torch.Tensor, rows: torch.Tensor
+def check_logits(
+    model: PreTrainedModel,
+    mask: torch.Tensor,
+    state: torch.Tensor,
+    ids: torch.Tensor,
+    shares: torch.Tensor,
+    sizes: torch.Tensor,
 ) -> None:
-    """Raise UnsupportedModelError unless the shares sum to the model's own logits at the first real tokens.
+    """Raise UnsupportedModelError unless shares sum to the model's own logits at the first real tokens.
 
-    ``rows`` are s w_v of the tokens. The bound is relative to s |w_v| sum_k |x_k|, to which both are rounded.
+    Parameters
+    ----------
+    mask : Tensor of bool, of shape (sentence, position)
+    state : Tensor of shape (sentence, position, dim)
+        After the last layer.
+    ids : Tensor of int, of shape (choice,) or (sentence, position, choice)
+    shares : Tensor of shape (term, sentence, position, choice)
+    sizes : Tensor of shape (sentence, position, choice)
+        What the shares are rounded to, and the bound is relative to: such as s |w_v| sum_k |x_k|.
     """
     room = positions(model)
-    sentence, position = parts.mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
-    own = _own_logits(model, parts.states[-1][sentence, position]).to(shares.dtype)  # (token, vocabulary)
+    sentence, position = mask.nonzero()[: _PROVEN if room is None else min(_PROVEN, room)].T  # (token,) each
+    own = _own_logits(model, state[sentence, position]).to(shares.dtype)  # (token, vocabulary)
     chosen = ids.expand(len(sentence), -1) if ids.ndim == 1 else ids[sentence, position]  # (token, choice)
     found = shares[:, sentence, position].sum(dim=0)
-    lengths = parts.vectors[-1][:, sentence, position].norm(dim=-1).sum(dim=0)  # (token,)
-    sizes = rows.norm(dim=-1) if ids.ndim == 1 else rows[sentence, position].norm(dim=-1)
     allowed = 100 * BOUNDS.get(model.dtype, BOUNDS[torch.float32])
     if model.dtype in HALF:
         allowed = BOUNDS[model.dtype]
     own = own.gather(-1, chosen)
-    gap = (found - own).abs() / (lengths[:, None] * sizes).clamp(min=torch.finfo(shares.dtype).tiny)
+    gap = (found - own).abs() / sizes[sentence, position].clamp(min=torch.finfo(shares.dtype).tiny)
     if not (gap <= allowed).all():
         raise UnsupportedModelError(
             f"The shares do not sum to the logits of this {type(model).__name__}: they are off by up to "
@@ -133,8 +136,59 @@ def _own_logits(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
         return model(**inputs).logits[0]
 
 
-def _linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float, torch.Tensor | None]:
-    """The output head of a model, its scale, and its biases added up, of shape (vocabulary,)."""
+class Head(NamedTuple):
+    """A linear output head: logit_v = s <w_v, e> + b_v.
+
+    Attributes
+    ----------
+    weight : Tensor of shape (vocabulary, dim)
+    scale : float
+        s.
+    bias : Tensor of shape (vocabulary,), or None
+        All biases added up.
+
+    Examples
+    --------
+    >>> head = Head(torch.eye(3), 0.5, None)
+    >>> head.rows_of(torch.tensor([2]), torch.ones(1, 5, 3))[1]
+    tensor([[0.0000, 0.0000, 0.5000]])
+    """
+
+    weight: torch.Tensor
+    scale: float
+    bias: torch.Tensor | None
+
+    def rows_of(self, token_ids: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ids on the state's device, and their s w_v of its type, of shape (*ids.shape, dim).
+
+        Raises
+        ------
+        InputError
+            If the ids' shape does not fit the state (sentence, position, dim), or an id is outside the vocabulary.
+        """
+        ids = torch.as_tensor(token_ids, device=state.device)
+        shape = tuple(state.shape[:2])
+        if ids.ndim not in (1, 3) or (ids.ndim == 3 and tuple(ids.shape[:2]) != shape):
+            raise InputError(
+                f"token_ids of shape {tuple(ids.shape)}: (choice,), or (sentence, position, choice) with {shape} "
+                "sentences and positions, is wanted."
+            )
+        if ids.numel() == 0 or ids.min() < 0 or ids.max() >= len(self.weight):
+            raise InputError(
+                f"token_ids hold no id, or one outside 0 to {len(self.weight) - 1}, this head's vocabulary."
+            )
+        with torch.no_grad():
+            return ids, self.scale * self.weight[ids].to(state.dtype)
+
+
+def linear_head(model: PreTrainedModel) -> Head:
+    """The output head of a model.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model has no output head, or one that is not linear.
+    """
     row = architecture_of(model.config)
     head = model.get_output_embeddings()
     if head is None:
@@ -157,4 +211,4 @@ def _linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float, torch.Tensor
     scale = model.config.d_model**-0.5 if scaled else 1.0
     added = (head.bias, getattr(model, "final_logits_bias", None))
     biases = [bias.flatten() for bias in added if bias is not None]
-    return head, scale, functools.reduce(torch.add, biases) if biases else None
+    return Head(head.weight, scale, functools.reduce(torch.add, biases) if biases else None)
