@@ -127,7 +127,9 @@ def test_every_page_of_the_toc_exists_and_every_page_is_in_the_toc():
     found = {file.relative_to(ROOT).with_suffix("").as_posix() for file in pages if file.suffix in {".md", ".ipynb"}}
     assert set(listed) == found
     notebooks = [file.removeprefix("notebooks/") for file in listed if file.startswith("notebooks/")]
-    assert [name[:2] for name in notebooks] == [f"{place:02}" for place in range(1, len(notebooks) + 1)], "reading order"
+    assert [name[:2] for name in notebooks] == [f"{place:02}" for place in range(1, len(notebooks) + 1)], (
+        "reading order"
+    )
 
 
 def test_there_are_notebooks():

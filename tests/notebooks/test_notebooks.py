@@ -53,7 +53,9 @@ def test_one_sentence_of_another_model(other_model):
 def test_one_sentence_of_another_model_by_token(family, other_model, other_family):
     """Of a Marian with four layers; and of a T5, whose encoder has no biases that could go to the constants."""
     model_name = other_model if family == "marian" else other_family
-    found = glued(run(notebook("decompose_one_sentence_by_token"), model_name=model_name, source="la maison est grande"))
+    found = glued(
+        run(notebook("decompose_one_sentence_by_token"), model_name=model_name, source="la maison est grande")
+    )
     ratio = float(found["ratio"])
     layers, width = (4, 128) if family == "marian" else (2, 64)
     allowed = {bits: bound(f"float{bits}", layers, terms=3, longest_sum=width, cancellation=ratio) for bits in (32, 64)}
@@ -84,7 +86,13 @@ def test_indicators_of_a_table_that_holds_the_reference_alone(tmp_path, other_mo
     final = measured[(measured["target"] == "reference") & (measured["checkpoint"] == measured["checkpoint"].max())]
     tables.write(final, tmp_path / "measurements.parquet", "measurements")
     found = glued(
-        run(notebook("follow_indicators_over_layers"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+        run(
+            notebook("follow_indicators_over_layers"),
+            data=str(tmp_path),
+            model_name=other_model,
+            sources=["il pleut"],
+            targets=["it rains"],
+        )
     )
     assert "do not hold" in found["whose"]
 
@@ -94,7 +102,13 @@ def test_indicators_of_a_table_that_holds_one_method_alone(tmp_path, other_model
     measured = tables.read_suite(TOY, "measurements")
     tables.write(measured[measured["by"] == "sublayer"], tmp_path / "measurements.parquet", "measurements")
     found = glued(
-        run(notebook("follow_indicators_over_layers"), data=str(tmp_path), model_name=other_model, sources=["il pleut"], targets=["it rains"])
+        run(
+            notebook("follow_indicators_over_layers"),
+            data=str(tmp_path),
+            model_name=other_model,
+            sources=["il pleut"],
+            targets=["it rains"],
+        )
     )
     assert "none" in found["top_token"]
     assert "one method only" in found["shared"]
@@ -157,7 +171,9 @@ def made_factorial(tmp_path_factory):
 
 @pytest.mark.slow
 def test_start_or_course_of_a_suite_with_a_floor_beside_one_without_tables(made_factorial, tmp_path):
-    found = values(run(notebook("separate_start_and_course"), suites=[str(tmp_path / "not_yet"), made_factorial], permutations=199))
+    found = values(
+        run(notebook("separate_start_and_course"), suites=[str(tmp_path / "not_yet"), made_factorial], permutations=199)
+    )
     assert found["suite"] == "made"
     assert "not_yet" in found["skipped"]
     assert [found[name] for name in ("starts", "courses", "runs", "repeated", "left_out")] == [3, 4, 12, 2, 1]
