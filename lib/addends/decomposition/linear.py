@@ -319,15 +319,15 @@ class Norm:
         if bias is None and (form.rounds or not form.centred) and self._own_type() not in HALF:
             gain = self._applied(gain, mean)
         centres = mean is not None and centering == "own"
-        added = None
-        if with_bias:
-            if mean is not None and not centres:
-                added = -mean * gain if bias is None else torch.addcmul(bias, mean, gain, value=-1)
-            else:
-                added = bias
-            if bias is not None and form.rounds:  # what the module rounds on its way through float32 goes to C
-                rest = self.gave - form(self.module, self.read)
-                added = added + rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0)
+        if not with_bias:
+            return Scaled(gain, centres, None)
+        added = bias
+        if mean is not None and not centres:
+            added = -mean * gain if bias is None else torch.addcmul(bias, mean, gain, value=-1)
+        if bias is not None and form.rounds:  # what the module rounds on its way through float32 is no term's
+            rest = self.gave - form(self.module, self.read)
+            rest = rest.masked_fill(rest.abs() > self._room(gain, mean, bias), 0)
+            added = rest if added is None else added + rest
         return Scaled(gain, centres, added)
 
     def _own_type(self) -> torch.dtype:

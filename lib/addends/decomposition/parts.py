@@ -225,11 +225,11 @@ def streams(
     by_tokens = "token" in methods
     record = proven_capture(model, batch, attention_weights=by_tokens, inner=by_tokens)
     for method in methods:
-        terms, propagate = {
-            "sublayer": (by_sublayer.terms_of(record), by_sublayer.propagate),
-            "token": (by_token.terms_of(record), by_token.propagate),
-        }[method]
-        layers = propagate(record, DEFAULT_CENTERING[method])
+        centering = DEFAULT_CENTERING[method]
+        if method == "sublayer":
+            terms, layers = by_sublayer.terms_of(record), by_sublayer.propagate(record, centering)
+        else:
+            terms, layers = by_token.terms_of(record), by_token.propagate(record, centering)
         yield method, terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 
