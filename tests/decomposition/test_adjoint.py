@@ -20,7 +20,7 @@ from addends.decomposition import (
     token_importance,
     token_logit_shares,
 )
-from addends.decomposition.linear import Norm
+from addends.decomposition.norms import Norm
 from addends.decomposition.record import AttentionSublayer, FeedForwardSublayer
 from addends.errors import InputError, UnsupportedModelError
 from tests.decomposition import small_models

@@ -1,7 +1,7 @@
 """The decomposition: from a model and sentences to exact sums of vectors, and what each of them contributes.
 
 On the way of the data: architecture and architectures (the families), loading, batch, languages, encoding and
-translation; ambient, record and capture (one forward pass); linear (maps and norms) and proofs; by_sublayer and
+translation; ambient, record and capture (one forward pass); linear (maps), norms and proofs; by_sublayer and
 by_token (the two methods); exactness and parts (`decompose`); indicators, attention_map, logits; backward and adjoint
 (what single tokens do, without their parts); labels, preflight, measure. A module may be called as its main function:
 the room offers the function.

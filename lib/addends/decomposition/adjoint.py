@@ -35,8 +35,8 @@ from addends.decomposition.architectures import architecture_of
 from addends.decomposition.backward import Shares, walked
 from addends.decomposition.batch import Batch
 from addends.decomposition.exactness import BOUNDS, check_any
-from addends.decomposition.linear import CENTERINGS
 from addends.decomposition.logits import check_logits, linear_head
+from addends.decomposition.norms import CENTERINGS
 from addends.decomposition.parts import GATES, check_encoder
 from addends.decomposition.proofs import proven_capture
 from addends.decomposition.record import Capture

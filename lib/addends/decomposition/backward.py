@@ -26,7 +26,7 @@ import torch
 from torch.nn.functional import linear
 
 from addends.decomposition.by_token import CHUNK_FLOATS, Span, reach
-from addends.decomposition.linear import Norm
+from addends.decomposition.norms import Norm
 from addends.decomposition.record import AttentionSublayer, Capture, FeedForwardSublayer, StackRecord, Sublayer
 
 # --- the shares ---

@@ -15,7 +15,7 @@ from addends.decomposition.architecture import Architecture
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batch import Batch
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
-from addends.decomposition.linear import CENTERINGS
+from addends.decomposition.norms import CENTERINGS
 from addends.decomposition.proofs import proven_capture
 from addends.errors import InputError, UnsupportedModelError
 from addends.tables import METHODS

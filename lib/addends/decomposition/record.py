@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
-from addends.decomposition.linear import LinearMap, Norm, linear_map, stored_map, widened
+from addends.decomposition.linear import LinearMap, linear_map, stored_map, widened
+from addends.decomposition.norms import Norm
 
 
 @dataclass(eq=False)
