@@ -23,6 +23,7 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 import addends
+from addends.decomposition import measure_batch, token_importance, token_logit_shares
 from addends.decomposition.indicators import of_vectors
 from addends.decomposition.parts import stream
 from addends.runs.training import seeded
@@ -32,7 +33,11 @@ PLAIN = "plain forward pass"
 TARGETS = {  # the ratio that is aimed at, and the one that the matrix products alone would have
     "by sublayer": (1.25, 1.0),
     "by token": (2.4, 2.1),
+    "both methods, one pass": (2.3, 2.1),
     "each token, last layer": (20.0, 15.0),
+    "each token's importance, backward": (10.0, 6.0),
+    "each token's share of a logit, backward": (10.0, 6.0),
+    "each token's mean importance, backward": (2.5, 1.4),
 }
 
 
@@ -101,9 +106,15 @@ CASES = {
     "by sublayer": lambda network, batch: decomposed(network, batch, by="sublayer"),
     "by token": lambda network, batch: decomposed(network, batch, by="token"),
 }
+BOTH = {"both methods, one pass": lambda network, batch: measure_batch(network, batch, check=False)}
 EACH = {
     PLAIN: plain,
     "each token, last layer": lambda network, batch: last_layer(network, batch, by="token", tokens="each"),
+    "each token's importance, backward": lambda network, batch: token_importance(network, batch),
+    "each token's share of a logit, backward": lambda network, batch: token_logit_shares(
+        network, batch, batch.decoder_input_ids[..., None]
+    ),
+    "each token's mean importance, backward": lambda network, batch: token_importance(network, batch, mean=True),
 }
 
 
@@ -143,7 +154,7 @@ def main() -> None:
     about = {"threads": torch.get_num_threads(), "clock": options.clock, "machine": platform.machine()}
 
     network = model()
-    grouped = ratios(network, CASES, batches(options.batches), options.repeats, clock)
+    grouped = ratios(network, CASES | BOTH, batches(options.batches), options.repeats, clock)
     each = ratios(network, EACH, batches(1, shortest=25, longest=25), max(1, options.repeats // 3), clock)
     table = pd.concat([grouped, each[each["case"] != PLAIN]], ignore_index=True)
     table["target"] = [TARGETS.get(case, (np.nan, np.nan))[0] for case in table["case"]]

@@ -4,7 +4,7 @@
 
 The model of bench_decomposition, both methods, made-up sentences of 5 to 25 words. Each corpus is measured in a process
 of its own, whose largest resident memory is read at the end; the time inside the model and the decomposition is what
-passes between asking `stream` for a layer and having it, the indicators' beside it.
+passes between asking `streams` for a layer and having it, the indicators' beside it.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ class Timed:
 
         return timed
 
-    def stream(self, wrapped):
-        start_stream = self.function(wrapped)
+    def streams(self, wrapped):
+        start = self.function(wrapped)
 
         def timed(*args, **options):
-            terms, layers = start_stream(*args, **options)
-            return terms, iter(self.function(lambda: next(layers, None)), None)
+            methods = start(*args, **options)
+            while (found := self.function(lambda: next(methods, None))()) is not None:
+                method, terms, layers = found
+                yield method, terms, iter(self.function(lambda layers=layers: next(layers, None)), None)
 
         return timed
 
@@ -82,7 +84,7 @@ def one(count: int) -> dict:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     inside, indicators = Timed(), Timed()
     module = sys.modules[measure_batch.__module__]
-    module.stream, module.of_vectors = inside.stream(module.stream), indicators.function(module.of_vectors)
+    module.streams, module.of_vectors = inside.streams(module.streams), indicators.function(module.of_vectors)
     start = time.perf_counter()
     frame = addends.measure(network, words, sources, targets, progress=False)
     seconds = time.perf_counter() - start

@@ -337,6 +337,21 @@ def test_the_texts_of_a_single_stack_are_measured(name, side):
         addends.measure(model, letters, ["il pleut", ""], progress=False)
 
 
+def test_both_methods_share_one_pass_and_give_what_each_gives_alone(make_marian, tokenizer):
+    model = make_marian()
+    batch = addends.encode(model, tokenizer, SOURCES, TARGETS)
+    passes = []
+    measure_batch(model, batch)  # proves the model
+    model.model.encoder.register_forward_hook(lambda *_given: passes.append("encoder"))
+    model.model.decoder.register_forward_hook(lambda *_given: passes.append("decoder"))
+    measure_batch(model, batch)  # hooks are new: proven again
+    passes.clear()
+    both = measure_batch(model, batch)
+    assert passes == ["encoder", "decoder"]
+    alone = [measure_batch(model, batch, method) for method in ("sublayer", "token")]
+    pd.testing.assert_frame_equal(both, pd.concat(alone, ignore_index=True), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_the_sums_are_checked_on_the_first_batch(make_marian, tokenizer, batch_size, monkeypatch):
     model = make_marian()

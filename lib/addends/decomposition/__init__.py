@@ -1,14 +1,16 @@
 """The decomposition: from a model and sentences to exact sums of vectors, and what each of them contributes.
 
 On the way of the data: architecture and architectures (the families), loading, batch, languages, encoding and
-translation; ambient, record and capture (one forward pass); linear (maps and norms) and proofs; by_sublayer and
-by_token (the two methods); exactness and parts (`decompose`); indicators, attention_map, logits, labels, preflight,
-measure. A module may be called as its main function: the room offers the function.
+translation; ambient, record and capture (one forward pass); linear (maps), norms and proofs; by_sublayer and
+by_token (the two methods); exactness and parts (`decompose`); indicators, attention_map, logits; backward and adjoint
+(what single tokens do, without their parts); labels, preflight, measure. A module may be called as its main function:
+the room offers the function.
 
 This room imports the ground floor alone (tables, checks, errors). It needs torch and transformers. Pages and other
 rooms take its names from here.
 """
 
+from addends.decomposition.adjoint import importance_by_input, token_importance, token_logit_shares
 from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
 from addends.decomposition.architectures import architecture_of, architectures, register
 from addends.decomposition.attention_map import cross_attention
@@ -40,6 +42,7 @@ __all__ = [
     "decompose",
     "encode",
     "encode_or_translate",
+    "importance_by_input",
     "indicators",
     "labels",
     "load",
@@ -51,6 +54,8 @@ __all__ = [
     "relative_gap",
     "set_languages",
     "state_by_input",
+    "token_importance",
+    "token_logit_shares",
     "translate",
     "with_places",
     "words",

@@ -5,7 +5,7 @@
 I starts as the first layer's input (in front of an embedding norm, where there is one). Self-attention writes to T,
 cross-attention to S, the feed-forward to F; a stack without an encoder has no S. What a sublayer writes whatever it
 reads is constant and goes to C: of an attention W_O b_V + b_O (its weights sum to 1), of a feed-forward b_2 (b_1 stays
-in F, before the activation). Each norm in the residual stream scales all terms alike: `addends.decomposition.linear`.
+in F, before the activation). Each norm in the residual stream scales all terms alike: `addends.decomposition.norms`.
 
 Every term is some sublayer's output already, so the cost is one forward pass and element-wise work.
 

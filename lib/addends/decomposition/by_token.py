@@ -40,7 +40,7 @@ from addends.decomposition.record import AttentionSublayer, Capture, FeedForward
 
 # Floats that a chunk of terms may fill inside a sublayer, unless told otherwise: 16 MiB of float32. Larger ones are
 # slower too, because each is fresh memory from the system.
-_CHUNK_FLOATS = 2**22
+CHUNK_FLOATS = 2**22
 
 
 def terms_of(record: Capture, tokens: str = "grouped") -> tuple[str, ...]:
@@ -329,7 +329,7 @@ def _add_cross_attention(
 
 def _positions(vectors: torch.Tensor) -> int:
     """The number of positions that a chunk may have, when each is as large as those of ``vectors``."""
-    return _CHUNK_FLOATS // (vectors.shape[1] * vectors.shape[3])
+    return CHUNK_FLOATS // (vectors.shape[1] * vectors.shape[3])
 
 
 def _add_product(vectors: torch.Tensor, read: torch.Tensor, weight: torch.Tensor) -> None:
@@ -372,22 +372,11 @@ def _add_feed_forward(
     with_constant: bool,
 ) -> None:
     """Add the feed-forward made linear, without b_2, to each term."""
-    first, z, gated = sublayer.first_map, sublayer.preactivation, sublayer.gate
-    tilt = None
-    if gated is None:
-        value, slope = sublayer.value_and_slope(z)
-        if with_constant:
-            constant = torch.addcmul(value, slope, z if first.bias is None else z - first.bias, value=-1)
-    else:
-        slope, tangent = sublayer.value_and_slope(gated)  # the gate's value is what the other factor is multiplied by
-        constant = torch.zeros_like(slope) if first.bias is None else slope * first.bias
-        if gate == "tangent":
-            tilt, bias = tangent * z, sublayer.gate_map.bias
-            constant = constant - tilt * (gated if bias is None else gated - bias)
-    for terms, span in chunks_of(spans, _CHUNK_FLOATS // z[:, 0].numel(), chunk):
+    slope, tilt, constant = sublayer.tangent(gate)
+    for terms, span in chunks_of(spans, CHUNK_FLOATS // slope[:, 0].numel(), chunk):
         places = slice(*span)
         piece = read[terms, :, places]
-        inner = linear(piece, first.weight).mul_(slope[:, places])  # (term, sentence, position, inner)
+        inner = linear(piece, sublayer.first_map.weight).mul_(slope[:, places])  # (term, sentence, position, inner)
         if tilt is not None:
             inner.add_(tilt[:, places] * linear(piece, sublayer.gate_map.weight))
         if with_constant and terms.stop == len(spans):

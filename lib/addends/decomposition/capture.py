@@ -30,8 +30,9 @@ from addends.decomposition.ambient import configs_of, own_thread, undisturbed
 from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batch import Batch, inputs_of
-from addends.decomposition.linear import HALF, Norm, widened
+from addends.decomposition.linear import HALF, widened
 from addends.decomposition.loading import check_finite
+from addends.decomposition.norms import Norm
 from addends.decomposition.record import AttentionSublayer, Capture, FeedForwardSublayer, StackRecord, Sublayer
 from addends.errors import ModelStateError, UnsupportedModelError
 

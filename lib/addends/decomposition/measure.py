@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends.decomposition.batch import Batch
 from addends.decomposition.indicators import of_vectors
-from addends.decomposition.parts import stream
+from addends.decomposition.parts import streams
 from addends.decomposition.translation import check_sentences, encode_or_translate
 from addends.errors import InputError
 from addends.tables import INDICATORS, METHODS
@@ -98,8 +98,7 @@ def measure_batch(
     """
     tokens = batch.mask.sum(dim=1)  # (sentence,)
     frames = []
-    for method in _methods(by):
-        terms, layers = stream(model, batch, method, check=check)
+    for method, terms, layers in streams(model, batch, _methods(by), check):
         means = torch.stack([_sentence_means(vectors, state, batch.mask) for vectors, state in layers], dim=1)
         index = pd.MultiIndex.from_product(  # means: (indicator, layer, term, sentence)
             [range(means.shape[1]), terms, range(means.shape[3])], names=["layer", "term", "sentence"]

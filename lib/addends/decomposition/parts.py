@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from addends.decomposition.architecture import Architecture
 from addends.decomposition.architectures import architecture_of
 from addends.decomposition.batch import Batch
 from addends.decomposition.exactness import check_any, check_sum, relative_gap
-from addends.decomposition.linear import CENTERINGS
+from addends.decomposition.norms import CENTERINGS
 from addends.decomposition.proofs import proven_capture
 from addends.errors import InputError, UnsupportedModelError
 from addends.tables import METHODS
@@ -214,7 +214,7 @@ def stream(
         raise InputError("sublayers='each' needs by='sublayer', and heads=False: heads split what it names.")
     if through_encoder:
         check_model(model)
-        _check_encoder(architecture_of(model.config))
+        check_encoder(architecture_of(model.config))
     inner = heads or by == "token"  # what stands between a sublayer's two maps is large: kept only where it is read
     record = proven_capture(model, batch, attention_weights=by == "token", encoder=through_encoder, inner=inner)
     if by == "sublayer":
@@ -226,7 +226,27 @@ def stream(
     return terms, _paired(layers, record.main.states, batch.mask, model, check)
 
 
-def _check_encoder(row: Architecture) -> None:
+def streams(
+    model: PreTrainedModel, batch: Batch, methods: Sequence[str], check: bool = True
+) -> Iterator[tuple[str, tuple[str, ...], Iterator[tuple[torch.Tensor, torch.Tensor]]]]:
+    """`stream` by each method named, with its defaults, of one forward pass: (method, terms, layers) in their order.
+
+    With "token" among the methods the pass is the one that method needs, whose states differ by rounding from those of
+    the model's default attention implementation.
+    """
+    by_tokens = "token" in methods
+    record = proven_capture(model, batch, attention_weights=by_tokens, inner=by_tokens)
+    for method in methods:
+        centering = DEFAULT_CENTERING[method]
+        if method == "sublayer":
+            terms, layers = by_sublayer.terms_of(record), by_sublayer.propagate(record, centering)
+        else:
+            terms, layers = by_token.terms_of(record), by_token.propagate(record, centering)
+        yield method, terms, _paired(layers, record.main.states, batch.mask, model, check)
+
+
+def check_encoder(row: Architecture) -> None:
+    """Raise unless a model has an encoder that parts can be carried through."""
     if row.encoder is None:
         raise InputError(f"through_encoder=True: a {row.model_type} has no encoder to go through.")
     if not row.encoder.sublayers:

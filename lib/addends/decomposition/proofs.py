@@ -8,7 +8,7 @@ things are proven once for a model, before anything is said of it:
     maps         a value map, an output map, a second map gives W x + b for the x that it reads in a pass
     constants    with the same value c at every position an attention mixes exactly c, so that W_O b_V + b_O is constant
     activations  each number changes with its own pre-activation alone, at the slope that is used
-    norms        the formula, on vectors that no pass has seen: `addends.decomposition.linear.form_of`
+    norms        the formula, on vectors that no pass has seen: `addends.decomposition.norms.form_of`
     sums         at every layer and real token of every batch that is checked: `addends.decomposition.exactness`
 
 A proof holds until a weight, a hook, the row, the type or the attention implementation changes, and for sentences up to

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from addends.decomposition.architecture import Architecture, Attention, FeedForward, Stack
-from addends.decomposition.linear import LinearMap, Norm, linear_map, stored_map, widened
+from addends.decomposition.linear import LinearMap, linear_map, stored_map, widened
+from addends.decomposition.norms import Norm
 
 
 @dataclass(eq=False)
@@ -142,6 +143,26 @@ def value_rows(place: Attention, rows: torch.Tensor, heads: int) -> torch.Tensor
     return rows
 
 
+class Tangent(NamedTuple):
+    """A feed-forward made linear: y = W_2 (slope * W_1 x + tilt * W_g x + constant) + b_2.
+
+    Attributes
+    ----------
+    slope, constant : Tensor of shape (sentence, position, inner)
+    tilt : Tensor of shape (sentence, position, inner), or None
+        None where there is no gate, or a frozen one.
+
+    Examples
+    --------
+    >>> Tangent(torch.ones(1, 5, 64), None, torch.zeros(1, 5, 64)).tilt is None
+    True
+    """
+
+    slope: torch.Tensor
+    tilt: torch.Tensor | None
+    constant: torch.Tensor
+
+
 @dataclass(eq=False)
 class FeedForwardSublayer(Sublayer):
     """A feed-forward in one forward pass: y = W_2 f(z) + b_2, or gated, y = W_2 (f(g) * z) + b_2.
@@ -184,6 +205,22 @@ class FeedForwardSublayer(Sublayer):
         """b_2, of shape (dim,), or None: b_1 stands before the activation."""
         bias = stored_map(self.modules["second"]).bias
         return None if bias is None else widened(bias)
+
+    def tangent(self, gate: str) -> Tangent:
+        """The feed-forward made linear in what it reads, around this pass; ``gate`` is "frozen" or "tangent".
+
+        As `addends.decomposition.by_token` writes it.
+        """
+        z, bias = self.preactivation, self.first_map.bias
+        if self.gate is None:
+            value, slope = self.value_and_slope(z)
+            return Tangent(slope, None, torch.addcmul(value, slope, z if bias is None else z - bias, value=-1))
+        slope, steepness = self.value_and_slope(self.gate)  # the gate's value is what the other factor is multiplied by
+        constant = torch.zeros_like(slope) if bias is None else slope * bias
+        if gate == "frozen":
+            return Tangent(slope, None, constant)
+        tilt, bias = steepness * z, self.gate_map.bias
+        return Tangent(slope, tilt, constant - tilt * (self.gate if bias is None else self.gate - bias))
 
     def value_and_slope(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """f(z) and f'(z), by differentiating the model's own activation module; both of the shape of z."""
