@@ -16,7 +16,6 @@ from addends.decomposition import (
     backward,
     importance_by_input,
     logit_shares,
-    state_by_input,
     token_importance,
     token_logit_shares,
 )
@@ -234,16 +233,54 @@ def test_later_tokens_have_no_share_at_all(name):
 # --- the picture ---
 
 
+def of_decompose(model, batch, sentence, **options):
+    """The same rows from all parts of all layers, by the places that they have in the padded batch."""
+    parts = addends.decompose(model, batch, by="token", tokens="each", **options)
+    frame = addends.indicators(parts).query(f"layer == layer.max() and sentence == {sentence}")
+    side = parts.terms[0][0]
+    places = [f"{side}{place}" for place, real in enumerate(batch.attention_mask[sentence]) if real]
+    frame = frame[frame["term"].isin(places)].assign(source=lambda rows: rows["term"].map(places.index))
+    frame["position"] = frame["position"].rank(method="dense").astype(int) - 1
+    return frame.sort_values(["position", "source"], ignore_index=True)
+
+
 @pytest.mark.parametrize(("name", "left"), [("marian", False), ("t5", False), ("bert", False), ("llama", True)])
-def test_by_input_it_is_the_importance_of_the_other_indicators(name, left):
+def test_by_input_it_is_the_importance_of_the_parts_of_single_tokens(name, left):
     model = make(name)
     batch = batch_for(model, left)
     for sentence, through_encoder in ((0, False), (1, through(model))):
         found = importance_by_input(model, batch, sentence, through_encoder)
-        expected = state_by_input(model, batch, sentence, through_encoder)
+        expected = of_decompose(model, batch, sentence, through_encoder=through_encoder)
         assert list(found) == ["position", "source", "importance"]
-        assert found[["position", "source"]].equals(expected[["position", "source"]])
+        assert len(found) == batch.attention_mask[sentence].sum() * batch.mask[sentence].sum()
+        for column in ("position", "source"):
+            assert (found[column] == expected[column]).all()
         assert found["importance"].to_numpy() == pytest.approx(expected["importance"].to_numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["marian", "m2m_100", "roberta", "gpt2"])
+def test_by_input_it_sums_to_the_grouped_term(name):
+    model = make(name)
+    batch = batch_for(model)
+    parts = addends.decompose(model, batch, by="token")
+    grouped = addends.indicators(parts).query(f"layer == layer.max() and sentence == 2 and term == '{parts.terms[0]}'")
+    summed = importance_by_input(model, batch, 2).groupby("position")["importance"].sum()
+    assert summed.to_numpy() == pytest.approx(grouped["importance"].to_numpy(), abs=1e-5)
+
+
+def test_by_input_a_decoder_only_model_has_nothing_from_later_tokens():
+    found = importance_by_input(make("gpt2"), batch_for(make("gpt2")), 0)
+    later = found[found["source"] > found["position"]]
+    assert len(later) == 21
+    assert (later["importance"] == 0).all()
+
+
+def test_a_sentence_or_an_encoder_that_is_not_there():
+    model = make("bert")
+    with pytest.raises(InputError, match="sentence=3: the batch has sentences 0 to 2"):
+        importance_by_input(model, batch_for(model), 3)
+    with pytest.raises(InputError, match="no encoder to go through"):
+        importance_by_input(model, batch_for(model), 0, through_encoder=True)
 
 
 # --- other types, other states ---

@@ -17,7 +17,7 @@ from addends.decomposition.attention_map import cross_attention
 from addends.decomposition.batch import Batch
 from addends.decomposition.encoding import encode
 from addends.decomposition.exactness import cancellation, relative_gap
-from addends.decomposition.indicators import indicators, state_by_input, with_places
+from addends.decomposition.indicators import indicators, with_places
 from addends.decomposition.labels import labels, words
 from addends.decomposition.languages import set_languages
 from addends.decomposition.loading import load
@@ -53,7 +53,6 @@ __all__ = [
     "register",
     "relative_gap",
     "set_languages",
-    "state_by_input",
     "token_importance",
     "token_logit_shares",
     "translate",

@@ -166,7 +166,7 @@ def importance_by_input(
     """`token_importance` of the input's tokens for the states after the last layer, for one sentence of a batch.
 
     The input is the source of an encoder-decoder, and what a single stack reads. This is what a source-by-target
-    picture shows; `state_by_input` gives the other indicators as well, and takes longer.
+    picture shows.
 
     Returns
     -------

@@ -174,33 +174,6 @@ def propagate(
     yield from _carried(record.main, vectors, spans, centering, gate, chunk, source)
 
 
-def propagate_inputs(record: Capture, centering: str, through_encoder: bool = False) -> Iterator[torch.Tensor]:
-    """The parts of the input's single tokens alone, as `propagate` with ``tokens="each"`` makes them, layer by layer.
-
-    The input is the source of an encoder-decoder, and what a single stack reads. Gates are frozen. The rest of the sum
-    is left out, so there is no sum to check: whoever uses these parts adds the other terms of a grouped propagation,
-    and checks that.
-
-    Yields
-    ------
-    Tensor of shape (input token, sentence, position, dim)
-        As `propagate`.
-    """
-    if record.encoder_states is None:
-        vectors, spans = split_by_token(record.main.start, "each")
-        yield from _carried(record.main, vectors, spans, centering, "frozen", None, with_constant=False)
-        return
-    count = record.encoder_states.shape[1]
-    source: torch.Tensor | SourceParts = record.encoder_states
-    if through_encoder and record.encoder is not None:
-        parts, spans = split_by_token(record.encoder.start, "each")
-        layers = _carried(record.encoder, parts, spans, centering, "frozen", None, with_constant=False)
-        source = SourceParts(deque(layers, maxlen=1).pop(), torch.arange(count, device=parts.device))
-    own = record.main.states[0]
-    vectors = own.new_zeros((count, *own.shape))  # (input token, sentence, position, dim)
-    yield from _carried(record.main, vectors, [EMPTY] * count, centering, "frozen", None, source, with_constant=False)
-
-
 def split_by_token(states: torch.Tensor, tokens: str) -> tuple[torch.Tensor, list[Span]]:
     """States (sentence, position, dim) as one term, or one term a position that is zero at all others; their spans."""
     length = states.shape[1]
@@ -219,14 +192,13 @@ def _carried(
     gate: str,
     chunk: int | None,
     source: torch.Tensor | SourceParts | None = None,
-    with_constant: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Carry terms in place, the constant last if there is one: yield them at a stack's input and after each layer.
+    """Carry terms in place, the constant last: yield them at a stack's input and after each layer.
 
     ``spans`` are those of all terms but the constant, which biases and means fill everywhere.
     """
-    constant = len(vectors) - 1 if with_constant else None
-    spans = [*spans, Span(0, vectors.shape[2])] if with_constant else list(spans)
+    constant = len(vectors) - 1
+    spans = [*spans, Span(0, vectors.shape[2])]
     if record.embedding_norm is not None:
         record.embedding_norm.of_sum(vectors, constant, centering, in_place=True)
     yield vectors
@@ -236,7 +208,7 @@ def _carried(
             read = vectors if start is None else start
             if record.stack.norm == "pre":
                 read = sublayer.norm.of_sum(read, constant, centering)
-            add_written(vectors, spans, sublayer, read, gate, chunk, source, constant)
+            add_written(vectors, spans, sublayer, read, gate, chunk, source)
             sublayer.forget()
             del read  # many terms are large: keep no more of them alive than are needed
             if record.stack.norm == "post":
@@ -257,7 +229,6 @@ def add_written(
     gate: str,
     chunk: int | None = None,
     source: torch.Tensor | SourceParts | None = None,
-    constant: int | None = -1,
 ) -> None:
     """Add to each term what the sublayer writes to it.
 
@@ -276,17 +247,15 @@ def add_written(
     source : Tensor or SourceParts
         What a cross-attention reads. A tensor holds the encoder's states, of shape (sentence, read position, dim): the
         state at each read position is a part by itself, and goes to the term of the same number.
-    constant : int or None
-        The index of the constant term, the last; None leaves out what goes there.
     """
     if isinstance(sublayer, FeedForwardSublayer):
-        _add_feed_forward(vectors, spans, sublayer, read, gate, chunk, with_constant=constant is not None)
+        _add_feed_forward(vectors, spans, sublayer, read, gate, chunk)
     elif isinstance(sublayer, AttentionSublayer) and sublayer.place.reads != "encoder":
         _add_self_attention(vectors, spans, sublayer, read, chunk)
     elif isinstance(sublayer, AttentionSublayer) and source is not None:
         _add_cross_attention(vectors, spans, sublayer, source, chunk)
-    if constant is not None and sublayer.constant is not None:
-        vectors[constant].add_(sublayer.constant)
+    if sublayer.constant is not None:
+        vectors[-1].add_(sublayer.constant)
 
 
 def _add_self_attention(
@@ -369,7 +338,6 @@ def _add_feed_forward(
     read: torch.Tensor,
     gate: str,
     chunk: int | None,
-    with_constant: bool,
 ) -> None:
     """Add the feed-forward made linear, without b_2, to each term."""
     slope, tilt, constant = sublayer.tangent(gate)
@@ -379,6 +347,6 @@ def _add_feed_forward(
         inner = linear(piece, sublayer.first_map.weight).mul_(slope[:, places])  # (term, sentence, position, inner)
         if tilt is not None:
             inner.add_(tilt[:, places] * linear(piece, sublayer.gate_map.weight))
-        if with_constant and terms.stop == len(spans):
+        if terms.stop == len(spans):
             inner[-1].add_(constant)
         _add_product(vectors[terms, :, places], inner, sublayer.second_map.weight)

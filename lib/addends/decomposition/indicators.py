@@ -29,19 +29,11 @@ Mickus & Vázquez (2023), Why bother with geometry?, BlackboxNLP, section 2.2.
 
 from __future__ import annotations
 
-from collections import deque
-
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
-from addends.decomposition.batch import Batch
-from addends.decomposition.by_token import propagate_inputs
-from addends.decomposition.exactness import check_sum
 from addends.decomposition.linear import roundoff, widened
-from addends.decomposition.parts import DEFAULT_CENTERING, Parts, stream
-from addends.decomposition.proofs import proven_capture
+from addends.decomposition.parts import Parts
 from addends.errors import InputError
 from addends.tables import INDICATORS
 
@@ -130,55 +122,3 @@ def of_vectors(vectors: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     cosine = inner.masked_fill(zero, torch.nan) / (length * whole)
     importance, norm_ratio = inner.masked_fill(zero, 0) / whole**2, length.masked_fill(zero, 0) / whole
     return torch.stack([importance, cosine, norm_ratio, distance])
-
-
-def state_by_input(
-    model: PreTrainedModel, batch: Batch, sentence: int = 0, through_encoder: bool = False, progress: bool = False
-) -> pd.DataFrame:
-    """The indicators of each input token's part in each state after the last layer, for one sentence of a batch.
-
-        e_t = sum_j x_{t,j} + ...        x_{t,j}: the part of state t that came from input token j, by token
-
-    This is what a source-by-target picture shows. Of an encoder-decoder the inputs are the source's tokens, and the
-    target's own and the constant are the rest of the sum. Of a single stack they are its own tokens, and the constant
-    is the rest.
-
-    One layer is kept at a time, of this sentence alone. Input tokens alone are followed one by one; the rest of the sum
-    (the target's tokens, the constant) stays grouped, and the sum of both is checked.
-
-    Parameters
-    ----------
-    through_encoder : bool
-        Of an encoder-decoder, follow the source from its embeddings: see `decompose`.
-    progress : bool
-        Show a progress bar over the layers: hundreds of tokens take minutes.
-
-    Returns
-    -------
-    DataFrame
-        Tidy: position (of the state) and source (the input token), both counted from 0 over the sentence's real tokens,
-        importance, cosine, norm_ratio, distance.
-
-    Raises
-    ------
-    InputError
-        If the batch has no such sentence; and as `decompose` does.
-    UnsupportedModelError, ModelStateError
-        As `decompose` does.
-    """
-    batch = batch.sentence(sentence)
-    _, layers = stream(model, batch, "token", through_encoder=through_encoder)
-    grouped, state = deque(layers, maxlen=1).pop()  # (term, 1, position, dim), (1, position, dim)
-    record = proven_capture(model, batch, attention_weights=True, encoder=through_encoder)
-    count = len(record.main.states)
-    with torch.no_grad():
-        steps = propagate_inputs(record, DEFAULT_CENTERING["token"], through_encoder=through_encoder)
-        inputs = deque(tqdm(steps, total=count, disable=not progress, unit="layer", desc="inputs"), maxlen=1).pop()
-        vectors = torch.cat([inputs, grouped[1:]])  # the first grouped term is the sum of the inputs
-        check_sum(vectors, state, batch.mask, count - 1, model)
-        values = of_vectors(vectors[:, 0], state[0])[:, : len(inputs)]  # (indicator, input, position)
-    values = values[:, batch.attention_mask[0].bool()][..., batch.mask[0]]
-    index = pd.MultiIndex.from_product([range(size) for size in values.shape[1:]], names=["source", "position"])
-    flat = values.flatten(1).T.cpu().double().numpy()  # (input * position, indicator)
-    frame = pd.DataFrame(flat, index=index, columns=list(INDICATORS)).reset_index()
-    return frame[["position", "source", *INDICATORS]].sort_values(["position", "source"], ignore_index=True)

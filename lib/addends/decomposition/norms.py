@@ -145,17 +145,15 @@ class Norm:
     gave: torch.Tensor
     dtype: torch.dtype | None = None
 
-    def of_sum(
-        self, vectors: torch.Tensor, constant: int | None, centering: str, in_place: bool = False
-    ) -> torch.Tensor:
+    def of_sum(self, vectors: torch.Tensor, constant: int, centering: str, in_place: bool = False) -> torch.Tensor:
         """Carry the terms of a sum through the norm.
 
         Parameters
         ----------
         vectors : Tensor of shape (term, sentence, position, dim)
             The terms of what the norm read; left as they are unless ``in_place``.
-        constant : int or None
-            The index of the constant term C; None leaves out what goes there.
+        constant : int
+            The index of the constant term C.
         centering : {"constant", "own"}
             Where the mean goes.
 
@@ -168,7 +166,7 @@ class Norm:
         UnsupportedModelError
             If the module computes none of the known formulas: see `form_of`.
         """
-        scaled = self.scaled(centering, with_bias=constant is not None)
+        scaled = self.scaled(centering)
         if scaled.gain is None:
             return vectors if in_place else vectors.clone()
         if scaled.centres:
@@ -176,12 +174,12 @@ class Norm:
             vectors = (vectors.sub_(own) if in_place else vectors - own).mul_(scaled.gain)
         else:
             vectors = vectors.mul_(scaled.gain) if in_place else vectors * scaled.gain
-        if constant is not None and scaled.added is not None:
+        if scaled.added is not None:
             vectors[constant].add_(scaled.added)
         return vectors
 
-    def scaled(self, centering: str, with_bias: bool = True) -> Scaled:
-        """What the norm does to the terms of what it read, in this pass; without ``with_bias`` to others than C.
+    def scaled(self, centering: str) -> Scaled:
+        """What the norm does to the terms of what it read, in this pass.
 
         Raises
         ------
@@ -197,8 +195,6 @@ class Norm:
         if bias is None and (form.rounds or not form.centred) and self._own_type() not in HALF:
             gain = self._applied(gain, mean)
         centres = mean is not None and centering == "own"
-        if not with_bias:
-            return Scaled(gain, centres, None)
         added = bias
         if mean is not None and not centres:
             added = -mean * gain if bias is None else torch.addcmul(bias, mean, gain, value=-1)
