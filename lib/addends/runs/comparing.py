@@ -3,7 +3,8 @@
 Every two runs read the same references. Of each layer and term, and of the state itself, the rows of the one are held
 against those of the other: as they are ("all"), after the mean of each target type is taken off ("within types"), and
 with the rows of one permuted within their type ("permuted"), which is what any two models that know which token comes
-next have in common. A run stands beside itself at its checkpoint before: the floor that no two runs go below.
+next have in common. A run stands beside itself at its checkpoint before, where the work folder has it: the floor that no
+two runs go below.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def compare(
             f"{target} compares {sorted(set(there['a']) | set(there['b']))}, and {names} are asked for. --again "
             "compares anew, and replaces it."
         )
-    points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step)]
+    points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step, work)]
     (work / suite.name).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compared.", dir=work / suite.name) as folder, training.one_core():
         shared = _write_vectors(suite, points, work, Path(folder))
@@ -96,12 +97,13 @@ class _Shared:
     layers: int
 
 
-def _with_the_one_before(suite: Suite, name: str, step: int) -> Iterator[int]:
-    """The step, and the checkpoint before it where there is one."""
+def _with_the_one_before(suite: Suite, name: str, step: int, work: Path) -> Iterator[int]:
+    """The step, and the checkpoint before it where there is one, in the work folder or in a suite of models."""
     yield step
-    before = [each for each in suite.checkpoints_of(suite.run(name)) if each < step]
-    if before:
-        yield max(before)
+    run = suite.run(name)
+    before = max((each for each in suite.checkpoints_of(run) if each < step), default=None)
+    if before is not None and (suite.models or Path(suite.source_of(run, before, work)[0]).exists()):
+        yield before
 
 
 def _loaded(suite: Suite, point: Point, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
