@@ -3,8 +3,8 @@
 Every two runs read the same references. Of each layer and term, and of the state itself, the rows of the one are held
 against those of the other: as they are ("all"), after the mean of each target type is taken off ("within types"), and
 with the rows of one permuted within their type ("permuted"), which is what any two models that know which token comes
-next have in common. A run stands beside itself at its checkpoint before, where the work folder has it: the floor that no
-two runs go below.
+next have in common. A run stands beside itself at its checkpoint before, where the work folder has that: the floor that
+no two runs go below.
 """
 
 from __future__ import annotations
