@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from addends.errors import InputError
-from addends.statistics import agreement_by_kind, roles_of_runs, similarity_by_kind
+from addends.statistics import agreement_by_kind, mean_over_pairs, roles_of_runs, similarity_by_kind
 
 SEEDS = [(f"{i}{j}", i, j, j) for i in range(4) for j in range(4)]
 MASKS = [("00-d9", 0, 0, 9), ("11-d8", 1, 1, 8)]
@@ -101,3 +101,39 @@ def test_bad_roles():
         similarity_by_kind(pairs_of(), "cka", ROLES.drop(columns="init_seed"))
     with pytest.raises(InputError, match="closer='nearer'"):
         similarity_by_kind(pairs_of(), "cka", ROLES, closer="nearer")
+
+
+# --- the mean over all pairs ---
+
+
+def test_the_interval_of_a_mean_over_pairs_holds_the_mean_over_runs():
+    """Runs are drawn; pairs are alike by what both runs are: the interval is about new runs."""
+    held, errors, means = 0, [], []
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        own = generator.normal(size=12)
+        rows = [(a, b, 0.5 + own[a] + own[b] + 0.1 * generator.normal()) for a, b in combinations(range(12), 2)]
+        found = mean_over_pairs(pd.DataFrame(rows, columns=["a", "b", "cka"]), "cka").iloc[0]
+        held += found["lower"] <= 0.5 <= found["upper"]
+        errors.append(found["se"])
+        means.append(found["mean"])
+    assert 0.91 < held / 400 < 0.985
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.12)
+
+
+def test_ordered_pairs_and_groups():
+    rows = [("encoder", a, b, float(a != "x") + 10 * (b == "z")) for a in "xyz" for b in "xyz"]
+    table = pd.DataFrame(rows, columns=["place", "encoder", "decoder", "bleu"])
+    found = mean_over_pairs(table, "bleu", by="place", one="encoder", two="decoder")
+    assert found[["place", "runs", "pairs"]].to_numpy().tolist() == [["encoder", 3, 6]]
+    assert found["mean"].item() == pytest.approx(4 / 6 + 20 / 6)
+
+
+def test_bad_pairs():
+    table = pd.DataFrame({"a": list("aab"), "b": list("bcc"), "cka": [0.5, 0.6, 0.7]})
+    with pytest.raises(InputError, match="stands twice"):
+        mean_over_pairs(pd.concat([table, table]), "cka")
+    with pytest.raises(InputError, match="2 runs"):
+        mean_over_pairs(table.head(1), "cka")
+    with pytest.raises(InputError, match="nothing to compare"):
+        mean_over_pairs(table.assign(cka=np.nan), "cka")

@@ -23,7 +23,7 @@ from addends.statistics.power import (
 )
 from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
-from addends.statistics.similarities import similarity_by_kind
+from addends.statistics.similarities import mean_over_pairs, similarity_by_kind
 from addends.statistics.slopes import slopes_by_level, split_predictor
 from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_of_subsets
 
@@ -43,6 +43,7 @@ __all__ = [
     "excess_over_others",
     "explained_by_covariate",
     "leave_one_out",
+    "mean_over_pairs",
     "over_subsets",
     "read_claims",
     "reliability_between_runs",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from addends.checks import check_choice, check_count, check_level, finite_numbers, groups_of, names_of, require_columns
 from addends.errors import InputError
@@ -99,6 +100,71 @@ def similarity_by_kind(
             table.insert(place, name, [level_of] * len(table))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)[[*by, *_FOUND]]
+
+
+def mean_over_pairs(
+    frame: pd.DataFrame, value: str, by: str | Sequence[str] = (), level: float = 0.95, one: str = "a", two: str = "b"
+) -> pd.DataFrame:
+    r"""The mean over pairs of different runs, with an interval over runs.
+
+    Pairs share runs, so that R (R - 1) / 2 pairs are no more than R runs. With m the mean over all pairs and m_r that
+    over the pairs without run r::
+
+        se^2 = (R - 1) / R * sum_r (m_r - mean(m_r))^2,    interval: m +- t(R - 1) se
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a pair in each group: run_pairs, or stitches (whose pairs are ordered).
+    value : str
+    by : str or sequence of str
+        Columns that split the frame.
+    level : float
+    one, two : str
+        The columns that name the two runs. Rows in which they are one run are left out.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``by``; mean, se, lower, upper, runs, pairs.
+
+        >>> pairs = pd.DataFrame({"a": list("aab"), "b": list("bcc"), "cka": [0.5, 0.6, 0.7]})
+        >>> mean_over_pairs(pairs, "cka").round(3)
+           mean    se  lower  upper  runs  pairs
+        0   0.6  0.115  0.103  1.097     3      3
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a value is missing or infinite, a pair stands twice, or there are fewer than three runs.
+
+    References
+    ----------
+    Arvesen (1969), Jackknifing U-statistics, Annals of Mathematical Statistics 40, 2076-2100.
+    """
+    where = f"mean_over_pairs({value!r})"
+    check_level(level, where)
+    by = names_of(by, "by", where)
+    require_columns(frame, [*by, one, two], where)
+    finite_numbers(frame, value, where, "Leave the rows out where there is nothing to compare.")
+    rows = []
+    for group, part in groups_of(frame[frame[one] != frame[two]], by, ["mean", "se", "lower", "upper"], where):
+        if part.duplicated([one, two]).any():
+            raise InputError(f"{where}: a pair stands twice{_of(group)}: name the columns that tell them apart in by.")
+        runs = sorted(set(part[one]) | set(part[two]))
+        if len(runs) < 3:
+            raise InputError(f"{where}: {len(runs)} runs{_of(group)}: three or more are needed, to leave one out.")
+        values, mean = part[value].to_numpy(), float(part[value].mean())
+        without = np.array([values[((part[one] != run) & (part[two] != run)).to_numpy()].mean() for run in runs])
+        se = float(np.sqrt((len(runs) - 1) / len(runs) * np.square(without - without.mean()).sum()))
+        reach = float(stats.t.ppf((1 + level) / 2, len(runs) - 1)) * se
+        found = {"mean": mean, "se": se, "lower": mean - reach, "upper": mean + reach}
+        rows.append(group | found | {"runs": len(runs), "pairs": len(part)})
+    return pd.DataFrame(rows, columns=[*by, "mean", "se", "lower", "upper", "runs", "pairs"])
+
+
+def _of(group: Mapping[str, object]) -> str:
+    return f" of {dict(group)}" if group else ""
 
 
 def _matrix(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.ndarray:
