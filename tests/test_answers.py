@@ -273,7 +273,7 @@ def test_the_introduction_says_which_method_each_page_draws(page, by):
 
 
 def test_the_released_analysis_has_two_bugs_a_latent_one_four_choices_and_a_finding():
-    page = text_of("notebooks/11_replicate_published_results.ipynb")
+    page = text_of("notebooks/13_replicate_published_results.ipynb")
     assert len(re.findall(r"### \d\. ", page)) == 2 + 1 + 4 + 1
     assert "## Two bugs, a latent bug, four choices and a finding" in page
     assert "defects" not in page
@@ -286,5 +286,5 @@ def test_the_released_median_over_sentences_is_that_of_pairs():
     assert medians["rho_sentence_pairs"] == pytest.approx(0.129, abs=0.001)
     assert medians["rho_pooled"] < 0.115
     assert says(
-        "notebooks/11_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
+        "notebooks/13_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
     )

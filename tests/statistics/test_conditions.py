@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from addends.errors import InputError
-from addends.statistics import across_runs, contrast_conditions
+from addends.statistics import across_runs, contrast_conditions, mean_over_runs
 
 
 def runs(count: int, slope: float = 0.5, seed: int = 0) -> pd.DataFrame:
@@ -184,3 +184,23 @@ def test_rows_in_another_order_give_the_same_contrasts_in_every_group():
 def test_what_would_leave_a_hole_in_the_family_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         contrast_conditions(change(sizes()), "importance")
+
+
+# --- the mean over runs ---
+
+
+def test_the_mean_over_runs_has_scipys_interval_and_counts_each_run_once():
+    frame = runs(9)
+    doubled = pd.concat([frame, frame.head(3)])  # more rows of some runs move nothing
+    for rows in (frame, doubled):
+        (row,) = mean_over_runs(rows, "importance", "layer").to_dict("records")
+        interval = stats.ttest_1samp(frame["importance"], 0).confidence_interval(0.95)
+        assert (row["lower"], row["upper"]) == pytest.approx(tuple(interval), rel=1e-12)
+        assert (row["estimate"], row["runs"]) == (pytest.approx(frame["importance"].mean()), 9)
+
+
+def test_one_run_has_a_mean_and_no_interval():
+    (row,) = mean_over_runs(runs(1), "importance").to_dict("records")
+    assert np.isnan([row["sd"], row["lower"], row["upper"]]).all()
+    with pytest.raises(InputError, match="nothing to average"):
+        mean_over_runs(runs(3).assign(importance=np.nan), "importance")

@@ -9,7 +9,7 @@ may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`
 from __future__ import annotations
 
 from addends.statistics.claims import cell, read_claims, verdict
-from addends.statistics.conditions import across_runs, contrast_conditions
+from addends.statistics.conditions import across_runs, contrast_conditions, mean_over_runs
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
 from addends.statistics.designs import design_coverage, design_table, runs_needed
 from addends.statistics.excess import excess_over_others
@@ -44,6 +44,7 @@ __all__ = [
     "explained_by_covariate",
     "leave_one_out",
     "mean_over_pairs",
+    "mean_over_runs",
     "over_subsets",
     "read_claims",
     "reliability_between_runs",

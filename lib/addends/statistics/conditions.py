@@ -36,6 +36,54 @@ _ONE_ROW = "Each run counts once: name what tells its rows apart in by= (a targe
 _LEAVE_OUT = "Leave such runs or groups out, and say so."
 
 
+def mean_over_runs(
+    frame: pd.DataFrame, value: str, by: str | Sequence[str] = (), level: float = 0.95, run: str = "run"
+) -> pd.DataFrame:
+    """The mean over runs of one number a run, with Student's interval; of several rows a run their mean is taken first.
+
+    ::
+
+        m +- t(R - 1) s / sqrt(R)        s: the standard deviation of the runs' numbers
+
+    Parameters
+    ----------
+    frame : DataFrame
+    value : str
+    by : str or sequence of str
+        Columns that split the frame.
+    level : float
+    run : str
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``by``; estimate, sd (of runs), lower, upper, runs. With one run sd and limits are missing.
+
+        >>> frame = pd.DataFrame({"run": list("aabc"), "y": [1.0, 3.0, 3.0, 4.0]})
+        >>> mean_over_runs(frame, "y").round(2)
+           estimate   sd  lower  upper  runs
+        0       3.0  1.0   0.52   5.48     3
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a value is missing or infinite.
+    """
+    where = f"mean_over_runs({value!r})"
+    check_level(level, where)
+    by = names_of(by, "by", where)
+    require_columns(frame, [*by, run], where)
+    finite_numbers(frame, value, where, "Leave the rows out where there is nothing to average, and say so.")
+    found = ["estimate", "sd", "lower", "upper", "runs"]
+    rows = []
+    for group, part in groups_of(frame, by, found, where):
+        numbers = part.groupby(run, observed=True)[value].mean()
+        runs, mean, sd = len(numbers), float(numbers.mean()), float(numbers.std(ddof=1))
+        reach = float(stats.t.ppf((1 + level) / 2, runs - 1)) * sd / np.sqrt(runs) if runs > 1 else np.nan
+        rows.append(group | dict(zip(found, (mean, sd, mean - reach, mean + reach, runs), strict=True)))
+    return pd.DataFrame(rows, columns=[*by, *found])
+
+
 def across_runs(
     frame: pd.DataFrame,
     indicator: str,
