@@ -27,7 +27,7 @@ def classes_of(frame: pd.DataFrame, counts: Mapping[int, int]) -> np.ndarray:
 
     >>> tokens = pd.DataFrame({"label": [5, 5, 9, 9], "position": [0, 4, 0, 4]})
     >>> classes_of(tokens, {5: 100, 9: 1}).tolist()
-    [12, 14, 0, 2]
+    [8, 10, 4, 6]
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def classes_of(frame: pd.DataFrame, counts: Mapping[int, int]) -> np.ndarray:
     Returns
     -------
     ndarray of int, of shape (row,)
-        4 * the quarter (0 the rarest) + the place: 0 for the first token, 1 for the next two, 2 for the next three, 3
-        for all later ones. Pieces of one count are never split.
+        4 * the quarter (0 the rarest; of equal counts, that of their middle) + the place: 0 for the first token, 1 for
+        the next two, 2 for the next three, 3 for all later ones. Pieces of one count are never split.
 
     Raises
     ------
