@@ -3,6 +3,8 @@
 Within one model, on the way of the data: means (what is replaced by), reading (a batch, its labels, what its last
 states are sums of), replacing (zero, a mean, another sentence's), head (from a change of a state to that of a label's
 log-probability), rewriting (a pass in which sublayers write what they are told), intervene and measuring (a corpus).
+Of single source tokens: mixing (rollout, ALTI), attributions (those, gradients, parts), source_pass (passes with a
+changed source) and source_effects (the yardstick outside all of them: a token masked, or made average).
 Between two models: vectors (rows of the same tokens), spaces (how alike they are), divergence (of what is said next),
 maps (from one space to the other) and stitching (one model's decoder reads the other through a map).
 
@@ -10,6 +12,7 @@ This room imports the decomposition and the ground floor. It needs torch and tra
 its names from here.
 """
 
+from addends.interventions.attributions import source_attributions
 from addends.interventions.divergence import divergences
 from addends.interventions.intervene import beside_effects, intervene
 from addends.interventions.maps import (
@@ -22,6 +25,8 @@ from addends.interventions.maps import (
 )
 from addends.interventions.means import Means, take_means, weights_sha256
 from addends.interventions.measuring import batches_of, measure_effects
+from addends.interventions.source_effects import rank_agreement, source_removals
+from addends.interventions.source_pass import mean_source_embedding
 from addends.interventions.spaces import (
     Space,
     debiased_cka,
@@ -52,13 +57,17 @@ __all__ = [
     "going_on",
     "groups_of",
     "intervene",
+    "mean_source_embedding",
     "measure_effects",
     "no_map",
     "permuted_within",
     "procrustes_distance",
     "random_rotation",
+    "rank_agreement",
     "reading",
     "similarity",
+    "source_attributions",
+    "source_removals",
     "take_means",
     "token_vectors",
     "train_map",
