@@ -164,15 +164,13 @@ def _agreements(frame: pd.DataFrame) -> pd.DataFrame:
     """Spearman's correlation in each row, its mean and the number of rows by sentence, method and yardstick."""
     keys = ["sentence", "position", "method", "yardstick"]
     grouped = frame.groupby(keys, sort=False)
-    ranks = pd.concat([frame[keys], grouped[["value", "logprob"]].rank()], axis=1)
-    centred = ranks[["value", "logprob"]] - ranks.groupby(keys, sort=False)[["value", "logprob"]].transform("mean")
-    # A group with a missing value has no agreement: min_count keeps its sums missing.
-    products = ranks[keys].assign(
-        cross=centred["value"] * centred["logprob"], value=centred["value"] ** 2, logprob=centred["logprob"] ** 2
-    )
-    sums = products.groupby(keys, sort=False).agg(lambda column: column.sum(skipna=False))
-    scale = np.sqrt(sums["value"] * sums["logprob"])
-    agreement = (sums["cross"] / scale.where(scale > 0)).rename("agreement").reset_index().dropna()
+    group = grouped.ngroup().to_numpy()  # of each row of the frame
+    ranks = grouped[["value", "logprob"]].rank().to_numpy()
+    centred = ranks - ((np.bincount(group) + 1) / 2)[group, None]  # a missing value stays missing, and its group's sums
+    method, yardstick = centred.T
+    cross, first, second = (np.bincount(group, weights=each) for each in (method * yardstick, method**2, yardstick**2))
+    scale = np.sqrt(first * second)
+    agreement = frame[keys].drop_duplicates().assign(agreement=cross / np.where(scale > 0, scale, np.nan)).dropna()
     groups = agreement.groupby(["sentence", "method", "yardstick"])["agreement"]
     return groups.agg(agreement="mean", rows="size").reset_index()
 

@@ -112,7 +112,10 @@ def last_states(
         If the encoder does not call its embedding module.
     """
     model, row = reading.model, reading.row
-    base, caught, inside, replaced = model.base_model, [], [], []
+    base = model.base_model
+    caught: list[torch.Tensor] = []
+    inside: list[bool] = []
+    replaced: list[bool] = []
     inputs = inputs_of(row, model, reading.batch)
     if attention_mask is not None:
         inputs["attention_mask"] = attention_mask
