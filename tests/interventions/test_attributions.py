@@ -11,6 +11,7 @@ import torch
 
 import addends
 from addends.decomposition import cross_attention, indicators, with_places
+from addends.decomposition.logits import linear_head
 from addends.errors import InputError, ModelStateError, UnsupportedModelError
 from addends.interventions import intervene, source_attributions
 from addends.interventions.attributions import gradients
@@ -26,8 +27,10 @@ METHODS = [
     "rollout",
     "alti",
     "part share",
+    "part share, centred",
     "part importance",
     "part share, through encoder",
+    "part share, centred, through encoder",
     "part importance, through encoder",
     "gradient",
     "gradient, length",
@@ -99,6 +102,23 @@ def test_parts_are_those_of_the_decomposition_into_single_tokens(through_encoder
         np.testing.assert_allclose(
             found, -effects.set_index(PLACE)["logit"].reindex(found.index), rtol=1e-9, atol=1e-10
         )
+
+
+@FAMILIES
+def test_a_centred_share_is_the_change_of_log_p_that_the_head_says_to_first_order(name):
+    """Autograd through the head alone, of the last state that the decomposition sums to."""
+    model = make(name, torch.float64)
+    batch = batch_for(model)
+    parts = addends.decompose(model, batch, by="token", tokens="each")
+    state = parts.states[-1].clone().requires_grad_()
+    head = model.get_output_embeddings()
+    logits = head(linear_head(model).scale * state) + getattr(model, "final_logits_bias", 0)
+    chosen = logits.log_softmax(dim=-1).gather(-1, batch.labels[..., None])[..., 0][batch.mask].sum()
+    (slope,) = torch.autograd.grad(chosen, state)
+    expected = (parts.vectors[-1, :7] * slope).sum(dim=-1).permute(1, 2, 0)  # (sentence, position, source)
+    found = wide(source_attributions(model, batch), "part share, centred")
+    at = tuple(torch.tensor(found.index.get_level_values(each).to_numpy()) for each in PLACE)
+    np.testing.assert_allclose(found, expected[at], rtol=1e-6, atol=1e-8)
 
 
 def test_attention_is_the_mean_of_the_recorded_weights():

@@ -196,7 +196,7 @@ def test_a_yardstick_agrees_with_itself_and_a_models_tables_fit():
     itself = found[(found["method"] == "mask") & (found["yardstick"] == "mask")]
     np.testing.assert_allclose(itself["agreement"], 1)
     assert found["agreement"].abs().max() <= 1 + 1e-12
-    assert found["method"].nunique() == 11
+    assert found["method"].nunique() == 13
 
 
 def test_tables_that_do_not_fit_are_refused():

@@ -24,7 +24,7 @@ from addends.interventions.maps import (
     random_rotation,
 )
 from addends.interventions.means import Means, take_means, weights_sha256
-from addends.interventions.measuring import batches_of, measure_effects
+from addends.interventions.measuring import batches_of, measure_agreement, measure_effects
 from addends.interventions.source_effects import rank_agreement, source_removals
 from addends.interventions.source_pass import mean_source_embedding
 from addends.interventions.spaces import (
@@ -58,6 +58,7 @@ __all__ = [
     "groups_of",
     "intervene",
     "mean_source_embedding",
+    "measure_agreement",
     "measure_effects",
     "no_map",
     "permuted_within",

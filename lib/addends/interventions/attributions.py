@@ -5,15 +5,16 @@
     gradient                  sum_i x_i d log p(y) / d x_i, of the token's embedding x (nats); signed
     gradient, length          the length of the same products, |x * d log p(y) / dx|
     part share                the share of the label's logit of the token's part by token, exact; signed
+    part share, centred       the same less the part's share of the mean logit, sum_v p(v) logit_v: what a softmax sees
     part importance           <x, e> / |e|^2 of the same part of the last state; signed
 
 The parts are taken twice: with the encoder's states as atoms, where a "token" is all that its place in the encoder has
 gathered, and through the encoder, from the source's embeddings. To first order "gradient" is minus the change of log p
-when an embedding is set to zero.
+when an embedding is set to zero, and "part share, centred" that when a part is removed from the last state.
 
 The gradients are autograd's own: one product a target position, of all sentences at once. Libraries for attribution
-want a function of one output at a time, and a wrapper longer than this. Neither do they know these models' cross-
-attention for rollout and ALTI.
+want a function of one output at a time, and a wrapper longer than this; for rollout and ALTI they would have to know
+how each family keeps its cross-attention.
 
 References
 ----------
@@ -50,6 +51,8 @@ from addends.interventions.source_pass import last_states, pair_reading, source_
 def source_attributions(model: PreTrainedModel, batch: Batch, special_ids: Sequence[int] | None = None) -> pd.DataFrame:
     """What each method says that each source token does for each row that counts.
 
+    Padding costs as much as tokens: batch sentences of about one length together, as `measure_agreement` does.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -77,7 +80,7 @@ def source_attributions(model: PreTrainedModel, batch: Batch, special_ids: Seque
     --------
     >>> frame = source_attributions(model, batch)
     >>> frame["method"].nunique(), frame["source"].nunique(), frame.query("special")["source"].unique().tolist()
-    (10, 4, [3])
+    (12, 4, [3])
     """
     reading = pair_reading(model, batch)
     if reading.row.encoder is None or not reading.row.encoder.sublayers:
@@ -167,6 +170,25 @@ def _of_parts(reading: Reading, record: Capture, through_encoder: bool) -> dict[
     labels, labelled = reading.labelled
     shares = logit_shares(parts, model, labels.where(labelled, 0)[..., None])[:count, ..., 0]
     importance = of_vectors(vectors, state)[0, :count]  # (source, sentence, position)
+    slope = reading.once(("slope",), lambda: _slope(reading, state))  # (row, dim)
+    centred = torch.zeros_like(importance)
+    centred[:, labelled] = torch.einsum("krd,rd->kr", single[:, labelled], slope)
     where = ", through encoder" if through_encoder else ""
-    values = {f"part share{where}": shares, f"part importance{where}": importance}
+    values = {
+        f"part share{where}": shares,
+        f"part share, centred{where}": centred,
+        f"part importance{where}": importance,
+    }
     return {name: value.permute(1, 2, 0) for name, value in values.items()}
+
+
+def _slope(reading: Reading, state: torch.Tensor) -> torch.Tensor:
+    """d log p(y) / d e = s (w_y - sum_v p(v) w_v) at each row's last state, of shape (row, dim)."""
+    given, scale, bias = linear_head(reading.model)
+    weight, bias = given.detach().to(state.dtype), None if bias is None else bias.detach().to(state.dtype)
+    found = []
+    for place, label in enumerate(reading.rows.label):  # a row at a time: vocabularies are large
+        one = state[reading.rows.sentence[place], reading.rows.position[place]]
+        said = linear(scale * one, weight, bias).softmax(dim=-1)  # (vocabulary,)
+        found.append(scale * (weight[label] - said @ weight))
+    return torch.stack(found)

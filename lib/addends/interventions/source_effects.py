@@ -34,6 +34,7 @@ from addends.interventions.source_pass import last_states, pair_reading, source_
 
 PLACE = ["sentence", "position", "source"]
 SENSES = ("size", "signed")
+AGREEMENT_KEY = ["sentence", "method", "yardstick", "sense", "special_tokens"]
 
 
 def source_removals(
@@ -156,8 +157,7 @@ def rank_agreement(attributions: pd.DataFrame, removals: pd.DataFrame) -> pd.Dat
         for special_tokens in (True, False):
             chosen = senses[sense] if special_tokens else senses[sense][~both["special"].to_numpy(dtype=bool)]
             frames.append(_agreements(chosen).assign(sense=sense, special_tokens=special_tokens))
-    columns = ["sentence", "method", "yardstick", "sense", "special_tokens", "agreement", "rows"]
-    return pd.concat(frames)[columns].sort_values(columns[:5], ignore_index=True)
+    return pd.concat(frames)[[*AGREEMENT_KEY, "agreement", "rows"]].sort_values(AGREEMENT_KEY, ignore_index=True)
 
 
 def _agreements(frame: pd.DataFrame) -> pd.DataFrame:
