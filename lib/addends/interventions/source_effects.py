@@ -93,11 +93,11 @@ def source_removals(
     changed = before.new_full(
         (2, *before.shape[:2], real.shape[1]), torch.nan
     )  # (yardstick, sentence, position, source)
-    several = real.sum(dim=1) > 1  # the sentences that something can be taken from
+    several = real.sum(dim=1) > 1  # of one token, nothing is left: whatever the pass gives there is not looked at
     for place in tqdm(range(real.shape[1]), disable=not progress, unit="place", desc="removals"):
         with torch.no_grad():
             mask = batch.attention_mask.clone()
-            mask[several, place] = 0
+            mask[:, place] = 0
             replaced = embedded.clone()
             replaced[:, place] = mean
             after = [last_states(reading, attention_mask=mask), last_states(reading, embedded=replaced)]
