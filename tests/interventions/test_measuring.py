@@ -9,7 +9,19 @@ import pytest
 import addends
 from addends import tables
 from addends.errors import InputError, UnsupportedModelError
-from addends.interventions import batches_of, beside_effects, intervene, measure_effects, measuring, take_means
+from addends.interventions import (
+    batches_of,
+    beside_effects,
+    intervene,
+    mean_source_embedding,
+    measure_agreement,
+    measure_effects,
+    measuring,
+    rank_agreement,
+    source_attributions,
+    source_removals,
+    take_means,
+)
 from tests.conftest import SOURCES, TARGETS
 from tests.decomposition.small_models import make
 
@@ -129,3 +141,37 @@ def test_what_is_not_allowed_is_refused_in_words(model, tokenizer, means, make_m
 def test_an_encoder_is_refused(tokenizer):
     with pytest.raises(UnsupportedModelError, match="no output head"):
         measure_effects(make("bert", vocab_size=len(tokenizer)), tokenizer, SOURCES, replace="zero", **QUIET)
+
+
+# --- agreement of attributions with what taking a token away does ---
+
+
+@pytest.fixture(scope="module")
+def mean(model, tokenizer):
+    return mean_source_embedding(model, batches_of(model, tokenizer, SOURCES, TARGETS, **QUIET))
+
+
+def test_agreement_is_that_of_each_sentence_however_they_are_batched(model, tokenizer, mean):
+    found = measure_agreement(model, tokenizer, SOURCES, TARGETS, mean, batch_size=3, **QUIET)
+    assert list(found) == ["sentence", "method", "yardstick", "sense", "special_tokens", "agreement", "rows"]
+    key = ["method", "yardstick", "sense", "special_tokens"]
+    for index, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        batch = addends.encode(model, tokenizer, [source], [target])
+        special = [int(batch.input_ids[0, -1])]  # the end
+        expected = rank_agreement(
+            source_attributions(model, batch, special), source_removals(model, batch, mean, special)
+        ).set_index(key)
+        here = found[found["sentence"] == index].set_index(key).reindex(expected.index)
+        assert (here["rows"] == expected["rows"]).all()
+        # Ranks of values that rounding tells apart may differ from batch to batch: few of them do.
+        gap = (here["agreement"] - expected["agreement"]).abs()
+        assert (gap < 1e-9).mean() > 0.9
+
+
+def test_the_yardsticks_are_shown_among_the_methods(model, tokenizer, mean):
+    found = measure_agreement(model, tokenizer, SOURCES, TARGETS, mean, **QUIET)
+    itself = found[found["method"] == "removal, " + found["yardstick"]]
+    np.testing.assert_allclose(itself["agreement"], 1)
+    assert found["method"].nunique() == 12 + 2
+    with pytest.raises(InputError, match="one stack only"):
+        measure_agreement(make("gpt2"), tokenizer, SOURCES, TARGETS, mean, **QUIET)

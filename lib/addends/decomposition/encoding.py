@@ -147,11 +147,11 @@ def without_special(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The batch with a mask that leaves out the rows of special tokens."""
     read = batch.input_ids if batch.decoder_input_ids is None else batch.decoder_input_ids
     rows = read if batch.labels is None else batch.labels
-    special = torch.isin(rows, rows.new_tensor(sorted(_special_ids(tokenizer))))
+    special = torch.isin(rows, rows.new_tensor(sorted(special_ids(tokenizer))))
     return replace(batch, decoder_mask=batch.mask & ~special)
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids that stand for no piece of a text: ends and beginnings, padding, languages; not that of unknown words."""
     special = set(tokenizer.all_special_ids) | set(language_ids(tokenizer).values())
     others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")]

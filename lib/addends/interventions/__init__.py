@@ -4,6 +4,8 @@ Within one model, on the way of the data: means (what is replaced by), reading (
 states are sums of), replacing (zero, a mean, another sentence's), head (from a change of a state to that of a label's
 log-probability), rewriting (a pass in which sublayers write what they are told), intervene, measuring (a corpus), and
 agreement (whether an indicator tells the effect, over tokens).
+Of single source tokens: mixing (rollout, ALTI), attributions (those, gradients, parts), source_pass (passes with a
+changed source) and source_effects (the yardstick outside all of them: a token masked, or made average).
 Between two models: vectors (rows of the same tokens), spaces (how alike they are), divergence (of what is said next),
 maps (from one space to the other) and stitching (one model's decoder reads the other through a map).
 
@@ -12,6 +14,7 @@ its names from here.
 """
 
 from addends.interventions.agreement import classes_of, token_agreement
+from addends.interventions.attributions import source_attributions
 from addends.interventions.divergence import divergences
 from addends.interventions.intervene import beside_effects, intervene
 from addends.interventions.maps import (
@@ -23,7 +26,15 @@ from addends.interventions.maps import (
     random_rotation,
 )
 from addends.interventions.means import Means, take_means, weights_sha256
-from addends.interventions.measuring import batches_of, measure_effects, sentence_means, token_effects
+from addends.interventions.measuring import (
+    batches_of,
+    measure_agreement,
+    measure_effects,
+    sentence_means,
+    token_effects,
+)
+from addends.interventions.source_effects import rank_agreement, source_removals
+from addends.interventions.source_pass import mean_source_embedding
 from addends.interventions.spaces import (
     Space,
     debiased_cka,
@@ -55,14 +66,19 @@ __all__ = [
     "going_on",
     "groups_of",
     "intervene",
+    "mean_source_embedding",
+    "measure_agreement",
     "measure_effects",
     "no_map",
     "permuted_within",
     "procrustes_distance",
     "random_rotation",
+    "rank_agreement",
     "reading",
     "sentence_means",
     "similarity",
+    "source_attributions",
+    "source_removals",
     "take_means",
     "token_agreement",
     "token_effects",

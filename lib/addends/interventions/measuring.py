@@ -1,20 +1,25 @@
-"""A corpus's effects: sentence means of what parts do and of what the decomposition says of them, streamed."""
+"""A corpus's effects: sentence means of what parts do and of what is said of them, streamed batch by batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends.checks import check_choice, check_count
 from addends.decomposition import Batch, encode
+from addends.decomposition.encoding import special_ids
 from addends.decomposition.translation import check_sentences
 from addends.errors import InputError
+from addends.interventions.attributions import source_attributions
 from addends.interventions.intervene import BESIDE, KEY, Asked, asked, checked, effects_of, replacement_of, said_of
 from addends.interventions.means import Means
 from addends.interventions.reading import Reading
+from addends.interventions.source_effects import AGREEMENT_KEY, PLACE, rank_agreement, source_removals
+from addends.interventions.source_pass import check_pair
 from addends.tables import EFFECTS, METHODS, REPLACEMENTS
 
 
@@ -147,6 +152,51 @@ def token_effects(
                 frame["label"] = labels[frame["sentence"].to_numpy(), frame["position"].to_numpy()]
                 frame["sentence"] = frame["sentence"].map(dict(enumerate(chosen)))
                 yield frame
+
+
+def measure_agreement(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    embedding_mean: torch.Tensor,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How well each attribution ranks the source tokens as taking them away does, sentence by sentence.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        An encoder-decoder.
+    sources, targets : sequence of str
+        The targets' tokens are those that are asked about. All special ids of the tokenizer are special.
+    embedding_mean : Tensor of shape (dim,)
+        What an embedding is replaced by: see `mean_source_embedding`.
+    batch_size : int
+        Sentences a forward pass. It changes no number beyond rounding.
+
+    Returns
+    -------
+    DataFrame
+        As `rank_agreement`; ``sentence`` is the index in ``sources``. The yardsticks are among the methods, by the
+        names "removal, mask" and "removal, embedding": how well the one foretells the other is what can be hoped for.
+
+    Raises
+    ------
+    InputError, UnsupportedModelError, ModelStateError
+        As `encode`, `source_attributions` and `source_removals`.
+    """
+    check_pair(model)
+    special = sorted(special_ids(tokenizer))
+    frames = []
+    for chosen, batch in _numbered(model, tokenizer, sources, targets, batch_size, 1, progress, "agreement"):
+        removals = source_removals(model, batch, embedding_mean, special)
+        themselves = removals.assign(method="removal, " + removals["yardstick"], value=-removals["logprob"])
+        said = [source_attributions(model, batch, special), themselves[[*PLACE, "special", "method", "value"]]]
+        found = rank_agreement(pd.concat(said, ignore_index=True), removals)
+        frames.append(found.assign(sentence=found["sentence"].map(dict(enumerate(chosen)))))
+    return pd.concat(frames).sort_values(AGREEMENT_KEY, ignore_index=True)
 
 
 def batches_of(
