@@ -90,9 +90,8 @@ def source_removals(
     mean = _checked_mean(batch, embedded, embedding_mean)
     with torch.no_grad():
         before = last_states(reading)
-    changed = before.new_full(
-        (2, *before.shape[:2], real.shape[1]), torch.nan
-    )  # (yardstick, sentence, position, source)
+    shape = (2, *before.shape[:2], real.shape[1])  # (yardstick, sentence, position, source)
+    changed = before.new_full(shape, torch.nan)
     several = real.sum(dim=1) > 1  # of one token, nothing is left: whatever the pass gives there is not looked at
     for place in tqdm(range(real.shape[1]), disable=not progress, unit="place", desc="removals"):
         with torch.no_grad():
