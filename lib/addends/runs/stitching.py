@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
 from addends.decomposition import Batch, encode
@@ -85,19 +85,19 @@ def stitch(
     with training.one_core():
         texts, runs = _texts(suite, names, work, seed), {}
         for name in tqdm(names, desc="states", unit="run"):
-            runs[name] = _read(suite, name, work, texts)
+            runs[name] = _read(name, *_loaded(suite, name, work), texts)
             _check_alike(runs[names[0]], runs[name])
         for name in tqdm(names, desc=f"stitch {suite.name}", unit="run"):
             target = data / suite.name / "stitches" / f"{name}.parquet"
             if again or not target.exists():
-                rows = list(_into(suite, runs[name], runs, texts, work, steps, seed))
+                rows = list(_into(suite, runs[name], runs, texts, steps, seed))
                 tables.write(pd.DataFrame(rows), target, "stitches")
             written.append(target)
     return written
 
 
-def _loaded(suite: Suite, name: str, step: int, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source, revision = suite.source_of(suite.run(name), step, work)
+def _loaded(suite: Suite, name: str, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    source, revision = suite.source_of(suite.run(name), suite.recipe.steps, work)
     if not Path(source).exists():
         raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
     return existing.load_to_measure(source, revision)
@@ -109,7 +109,7 @@ def _texts(suite: Suite, names: Sequence[str], work: Path, seed: int) -> _Texts:
     wanted = min(FITTED + HELD_OUT, len(pairs))
     drawn = pairs.sample(wanted, random_state=seed)
     fitted = _fitted(len(drawn))
-    model, tokenizer = _loaded(suite, names[0], suite.recipe.steps, work)
+    model, tokenizer = _loaded(suite, names[0], work)
     batches, source, target = [], [], []
     for place in range(0, len(drawn), TRAINING_BATCH):
         chosen = drawn.iloc[place : place + TRAINING_BATCH]
@@ -126,8 +126,7 @@ def _fitted(count: int) -> int:
     return max(1, count * FITTED // (FITTED + HELD_OUT) // TRAINING_BATCH) * TRAINING_BATCH
 
 
-def _read(suite: Suite, name: str, work: Path, texts: _Texts, step: int | None = None) -> _Run:
-    model, tokenizer = _loaded(suite, name, suite.recipe.steps if step is None else step, work)
+def _read(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: _Texts) -> _Run:
     encoder, decoder = [], []
     for batch in texts.batches:
         states = stitching.encoder_states(model, batch.input_ids, batch.attention_mask)
@@ -165,9 +164,7 @@ def _check_alike(one: _Run, two: _Run) -> None:
         )
 
 
-def _into(
-    suite: Suite, reader: _Run, runs: dict[str, _Run], texts: _Texts, work: Path, steps: int, seed: int
-) -> Iterator[dict]:
+def _into(suite: Suite, reader: _Run, runs: dict[str, _Run], texts: _Texts, steps: int, seed: int) -> Iterator[dict]:
     """The rows of one decoder: its own encoder, and every other run's through every map."""
     held_out = sentences.held_out(suite)
     yield _row(reader.name, reader.name, "encoder", "own") | _quality(suite, reader, held_out)
@@ -179,7 +176,9 @@ def _into(
             yield _through(suite, reader, run, kind, made, texts, held_out)
         yield from _inside(reader, run, texts, held_out, seed)
     # What a trained map reaches from a run that has learnt nothing: one such run a decoder.
-    untrained = _read(suite, others[0].name, work, texts, step=0)
+    first = others[0]
+    start = training.new_model(suite.recipe, cast(MarianTokenizer, first.tokenizer), suite.run(first.name).seeds.init)
+    untrained = _read(first.name, start.eval(), first.tokenizer, texts)
     affine = _fits(untrained.encoder, reader.encoder, texts.fit_source, seed)["affine"]
     made = _trained(reader, untrained.model, affine, texts, steps, seed)
     yield _through(suite, reader, untrained, "trained", made, texts, held_out) | {"start": "untrained"}
