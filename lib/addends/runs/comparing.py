@@ -78,7 +78,11 @@ def compare(
         )
     points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step, work)]
     (work / suite.name).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".compared.", dir=work / suite.name) as folder, training.one_core():
+    with (
+        training.one_core(),
+        training.one_bar(),
+        tempfile.TemporaryDirectory(prefix=".compared.", dir=work / suite.name) as folder,
+    ):
         shared = _write_vectors(suite, points, work, Path(folder))
         frame = _of_pairs(names, points, step, Path(folder), shared, rows, seed)
         kl = _divergences(suite, names, step, work).assign(layer=frame["layer"].max())

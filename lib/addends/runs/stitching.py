@@ -82,7 +82,7 @@ def stitch(
     if suite.models:
         raise InputError(f"The suite {suite.name!r} is of models that exist: it has no training sentences to fit on.")
     written = []
-    with training.one_core():
+    with training.one_core(), training.one_bar():
         texts, runs = _texts(suite, names, work, seed), {}
         for name in tqdm(names, desc="states", unit="run"):
             runs[name] = _read(name, *_loaded(suite, name, work), texts)
