@@ -282,3 +282,34 @@ def test_figures_have_captions_and_alt_text_and_cells_are_short(path):
                 mystnb = cell.metadata["mystnb"]
                 assert len(mystnb["figure"]["caption"]) > 20
                 assert len(mystnb["image"]["alt"]) > 20
+
+
+@pytest.mark.slow
+def test_what_the_parts_do():
+    found = values(run(notebook("replace_parts")))
+    asked = tables.read_suite(ROOT / "data" / "european", "interventions")
+    assert found["runs"] == asked["run"].nunique()
+    assert found["gap"] < 1e-5  # the direct effect on a logit is minus the share
+    total = asked[(asked["effect"] == "total") & (asked["replace"] == "mean") & asked["layer"].isna()]
+    lost = total[total["term"] == "S"].groupby("run")["logprob"].mean()
+    assert found["lost_S_estimate"] == pytest.approx(lost.mean(), rel=1e-5)
+    assert found["lost_S_lower"] < found["lost_S_estimate"] < found["lost_S_upper"] < 0
+    for term in "STF":
+        limits = [found[f"total_{term}_importance_{end}"] for end in ("lower", "estimate", "upper")]
+        assert limits == sorted(limits)
+    # What the page says in words.
+    assert found["total_S_importance_lower"] > found["total_T_importance_upper"] > found["detectable"]
+
+
+@pytest.mark.slow
+def test_two_runs_spaces():
+    found = values(run(notebook("compare_spaces")))
+    pairs = tables.read_suite(ROOT / "data" / "european", "run_pairs")
+    assert found["compared"] == len(set(pairs["a"]) | set(pairs["b"]))
+    assert found["cka_permuted_upper"] < found["cka_all_lower"]
+    states = pairs[(pairs["by"] == "state") & (pairs["layer"] == pairs["layer"].max()) & (pairs["rows"] == "all")]
+    assert found["cka_all_mean"] == pytest.approx(states.loc[states["a"] != states["b"], "cka"].mean(), rel=1e-5)
+    # What the page says in words.
+    assert found["importance_S"] > found["cka_S"] + 0.1
+    assert abs(found["kind_start"] - found["kind_other_masks"]) < (found["kind_start"] - found["kind_neither"]) / 3
+    assert found["start_lower"] > 0.05 > found["course_upper"]
