@@ -6,8 +6,8 @@ by_token (the two methods); exactness and parts (`decompose`); indicators, atten
 (what single tokens do, without their parts); labels, preflight, measure. A module may be called as its main function:
 the room offers the function.
 
-This room imports the ground floor alone (tables, checks, errors). It needs torch and transformers. Pages and other
-rooms take its names from here.
+This room imports the ground floor alone (schemas, tables, checks, errors). It needs torch and transformers. Pages and
+other rooms take its names from here.
 """
 
 from addends.decomposition.adjoint import importance_by_input, token_importance, token_logit_shares
