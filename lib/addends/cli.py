@@ -176,7 +176,7 @@ def compare(
     The table run_pairs has how alike the states and parts of two runs are. With --stitch, the table stitches has how
     well a run's decoder reads another's encoder through maps of five kinds. Tables that are there are left alone.
     """
-    from addends.runs import comparing, stitching  # they import torch
+    from addends.runs import comparing, stitching_runs  # they import torch
 
     chosen, names = _trained(suite, only, work, block)
     last = max(step for name in names for step in chosen.checkpoints_of(chosen.run(name)))
@@ -184,7 +184,7 @@ def compare(
         rows = tables.ROWS if step == last else tables.ROWS[:2]  # rows in another order: the floor of the end alone
         print(f"There: {comparing.compare(chosen, names, step, work, data, rows, seed, again)}")
     if stitch:
-        for file in stitching.stitch(chosen, names, work, data, seed=seed, again=again):
+        for file in stitching_runs.stitch(chosen, names, work, data, seed=seed, again=again):
             print(f"There: {file}")
 
 

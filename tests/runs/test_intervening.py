@@ -114,11 +114,11 @@ def test_the_command_asks_the_runs_that_are_trained_and_names_the_others(trained
 
 
 def test_the_command_compares_a_block_at_steps_and_stitches(trained, tmp_path, suite_is_tiny, monkeypatch, capsys):
-    from addends.runs import comparing, stitching
+    from addends.runs import comparing, stitching_runs
 
     seen = []
     monkeypatch.setattr(comparing, "compare", lambda *given: seen.append(given[1:3] + given[5:6]) or "table")
-    monkeypatch.setattr(stitching, "stitch", lambda *given, **_: seen.append(given[1]) or ["table"])
+    monkeypatch.setattr(stitching_runs, "stitch", lambda *given, **_: seen.append(given[1]) or ["table"])
     work = trained / "work"
     steps = ("--checkpoint", 9, "--checkpoint", 12, "--block", "tried", "--stitch")
     assert called("compare", "tiny", "--work", work, "--data", tmp_path, *steps) == 0

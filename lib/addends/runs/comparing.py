@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from scipy import stats
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
 from addends.decomposition.indicators import of_vectors
@@ -110,21 +109,13 @@ def _with_the_one_before(suite: Suite, name: str, step: int, work: Path) -> Iter
         yield before
 
 
-def _loaded(suite: Suite, point: Point, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    name, step = point
-    source, revision = suite.source_of(suite.run(name), step, work)
-    if not suite.models and not Path(source).exists():
-        raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
-    return existing.load_to_measure(source, revision)
-
-
 def _write_vectors(suite: Suite, points: Sequence[Point], work: Path, folder: Path) -> _Shared:
     """Write the vectors of every checkpoint to a file, and give what all of them share."""
     held_out = sentences.held_out(suite)
     sources, targets = held_out["source"].tolist(), held_out["target"].tolist()
     shared = None
     for point in tqdm(points, desc="vectors", unit="checkpoint"):
-        model, tokenizer = _loaded(suite, point, work)
+        model, tokenizer = existing.load_checkpoint(suite, *point, work)
         found = token_vectors(model, tokenizer, sources, targets, progress=False)
         vocabulary = tuple(sorted(tokenizer.get_vocab().items()))
         here = _Shared(found.labels, found.sentences, found.names, vocabulary, len(found.vectors))
@@ -233,7 +224,7 @@ def _rank_agreement(one: np.ndarray, two: np.ndarray) -> Mapping[str, float]:
 
 def _divergences(suite: Suite, names: Sequence[str], step: int, work: Path) -> pd.DataFrame:
     """Mean divergence of every two runs over sentences, and its standard error, on the rows of the last states."""
-    loaded = {name: _loaded(suite, (name, step), work) for name in names}
+    loaded = {name: existing.load_checkpoint(suite, name, step, work) for name in names}
     held_out = sentences.held_out(suite)
     tokenizer = loaded[names[0]][1]
     frame = divergences(

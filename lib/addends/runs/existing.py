@@ -1,4 +1,4 @@
-"""Models that exist already: loading one to be measured, and what can be said of a run that trained elsewhere."""
+"""Checkpoints: loading one to be measured, and what can be said of a run that trained elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from addends.decomposition import load
-from addends.errors import InputError
+from addends.errors import DataError, InputError
 from addends.provenance import file_sha256
 from addends.runs import workfolder
 from addends.runs.suite import Run, Suite
@@ -43,6 +43,22 @@ def load_to_measure(
         )
     refuse_foreign_tokenizer(model, tokenizer, str(source))
     return model, tokenizer
+
+
+def load_checkpoint(suite: Suite, name: str, step: int, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A run's model and tokenizer at one of its steps, as `load_to_measure` gives them.
+
+    Raises
+    ------
+    InputError
+        As `load_to_measure` does; or if the run has no such checkpoint.
+    DataError
+        If the work folder does not hold it.
+    """
+    source, revision = suite.source_of(suite.run(name), step, work)
+    if not suite.models and not Path(source).exists():
+        raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
+    return load_to_measure(source, revision)
 
 
 def refuse_foreign_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
-from addends.errors import DataError, InputError
+from addends.errors import InputError
 from addends.interventions import (
     Means,
     batches_of,
@@ -75,10 +75,7 @@ def intervene(
 
 def _asked(suite: Suite, run: Run, work: Path, seed: int) -> dict[str, pd.DataFrame]:
     """The rows of one run, by table."""
-    source, _ = suite.source_of(run, suite.recipe.steps, work)
-    if not Path(source).exists():
-        raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
-    model, tokenizer = existing.load_to_measure(source)
+    model, tokenizer = existing.load_checkpoint(suite, run.name, suite.recipe.steps, work)
     means = means_of(suite, run, model, tokenizer, workfolder.of_run(suite, run.name, work), seed)
     held_out, found = sentences.held_out(suite), []
     for replace, some in ((("mean",), held_out), (SENSITIVITY, held_out.head(SENSITIVE))):

@@ -20,7 +20,7 @@ from transformers import MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBa
 
 from addends import tables
 from addends.decomposition import Batch, encode
-from addends.errors import DataError, InputError
+from addends.errors import InputError
 from addends.interventions import maps, stitching
 from addends.runs import existing, measuring, sentences, training
 from addends.runs.quality import negative_log_likelihood
@@ -85,7 +85,7 @@ def stitch(
     with training.one_core(), training.one_bar():
         texts, runs = _texts(suite, names, work, seed), {}
         for name in tqdm(names, desc="states", unit="run"):
-            runs[name] = _read(name, *_loaded(suite, name, work), texts)
+            runs[name] = _read(name, *existing.load_checkpoint(suite, name, suite.recipe.steps, work), texts)
             _check_alike(runs[names[0]], runs[name])
         for name in tqdm(names, desc=f"stitch {suite.name}", unit="run"):
             target = data / suite.name / "stitches" / f"{name}.parquet"
@@ -96,20 +96,13 @@ def stitch(
     return written
 
 
-def _loaded(suite: Suite, name: str, work: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source, revision = suite.source_of(suite.run(name), suite.recipe.steps, work)
-    if not Path(source).exists():
-        raise DataError(f"{source} is missing: train the run first (addends train), or leave it out (--only).")
-    return existing.load_to_measure(source, revision)
-
-
 def _texts(suite: Suite, names: Sequence[str], work: Path, seed: int) -> _Texts:
     """Training sentences of the first run's condition, as batches, and which rows are fitted on."""
     pairs = sentences.training_pairs(suite, suite.run(names[0]))
     wanted = min(FITTED + HELD_OUT, len(pairs))
     drawn = pairs.sample(wanted, random_state=seed)
     fitted = _fitted(len(drawn))
-    model, tokenizer = _loaded(suite, names[0], work)
+    model, tokenizer = existing.load_checkpoint(suite, names[0], suite.recipe.steps, work)
     batches, source, target = [], [], []
     for place in range(0, len(drawn), TRAINING_BATCH):
         chosen = drawn.iloc[place : place + TRAINING_BATCH]

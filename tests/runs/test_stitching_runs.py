@@ -10,7 +10,7 @@ import pytest
 
 from addends import tables
 from addends.errors import DataError, InputError
-from addends.runs import stitching
+from addends.runs import stitching_runs
 from addends.runs.suite import UNKNOWN, ExistingModel
 from tests.runs import tiny_suite
 from tests.runs.tiny_suite import SUITE
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stitches(trained):
-    files = stitching.stitch(SUITE, ["a", "b", "c"], trained / "work", trained / "data", steps=5)
+    files = stitching_runs.stitch(SUITE, ["a", "b", "c"], trained / "work", trained / "data", steps=5)
     assert [file.name for file in files] == ["a.parquet", "b.parquet", "c.parquet"]
     return tables.read_suite(trained / "data" / "tiny", "stitches")
 
@@ -70,15 +70,15 @@ def test_a_twins_lower_layers_are_ones_own(stitches):
 def test_what_is_there_stays(trained, stitches):
     file = trained / "data" / "tiny" / "stitches" / "a.parquet"
     before = file.stat().st_mtime_ns
-    stitching.stitch(SUITE, ["a", "b", "c"], trained / "work", trained / "data", steps=5)
+    stitching_runs.stitch(SUITE, ["a", "b", "c"], trained / "work", trained / "data", steps=5)
     assert file.stat().st_mtime_ns == before
 
 
 def test_bad_input(trained, tmp_path):
     with pytest.raises(InputError, match="two runs or more"):
-        stitching.stitch(SUITE, ["a"], trained / "work", tmp_path)
+        stitching_runs.stitch(SUITE, ["a"], trained / "work", tmp_path)
     with pytest.raises(DataError, match="train the run first"):
-        stitching.stitch(SUITE, ["a", "b"], tmp_path / "nothing", tmp_path)
+        stitching_runs.stitch(SUITE, ["a", "b"], tmp_path / "nothing", tmp_path)
     existing = dataclasses.replace(
         SUITE,
         recipe=UNKNOWN,
@@ -87,4 +87,4 @@ def test_bad_input(trained, tmp_path):
         models=tuple(ExistingModel(run.name, 12, str(tmp_path)) for run in SUITE.runs),
     )
     with pytest.raises(InputError, match="no training sentences"):
-        stitching.stitch(existing, ["a", "b"], trained / "work", tmp_path)
+        stitching_runs.stitch(existing, ["a", "b"], trained / "work", tmp_path)
