@@ -115,7 +115,7 @@ def _write_vectors(suite: Suite, points: Sequence[Point], work: Path, folder: Pa
     sources, targets = held_out["source"].tolist(), held_out["target"].tolist()
     shared = None
     for point in tqdm(points, desc="vectors", unit="checkpoint"):
-        model, tokenizer = existing.load_checkpoint(suite, *point, work)
+        model, tokenizer = existing.load_checkpoint(suite, point[0], point[1], work)
         found = token_vectors(model, tokenizer, sources, targets, progress=False)
         vocabulary = tuple(sorted(tokenizer.get_vocab().items()))
         here = _Shared(found.labels, found.sentences, found.names, vocabulary, len(found.vectors))
