@@ -13,6 +13,7 @@ from addends.statistics.conditions import across_runs, contrast_conditions, mean
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
 from addends.statistics.designs import design_coverage, design_table, runs_needed
 from addends.statistics.excess import excess_over_others
+from addends.statistics.over_training import similarity_over_training
 from addends.statistics.p_values import adjusted
 from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.power import (
@@ -52,6 +53,7 @@ __all__ = [
     "runs_needed",
     "shares_of_subsets",
     "similarity_by_kind",
+    "similarity_over_training",
     "slopes_by_level",
     "slopes_of_subsets",
     "split_predictor",

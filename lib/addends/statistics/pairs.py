@@ -221,9 +221,9 @@ def by_kind(
     sign: int,
 ) -> pd.DataFrame:
     """The rows of one measure, kinds in the order of `KINDS`."""
-    means, counts = _means(agreement, labels)
+    means, counts = means_by_kind(agreement, labels)
     spared = [
-        np.array([_excess(agreement[np.ix_(kept, kept)], labels[kept]) for kept in _without_each(labels[:, factor])])
+        np.array([_excess(agreement[np.ix_(kept, kept)], labels[kept]) for kept in without_each(labels[:, factor])])
         for factor in (0, 1)
     ]  # each (level left out, "start" or "course")
     square = sum((len(each) - 1) / len(each) * ((each - each.mean(axis=0)) ** 2).sum(axis=0) for each in spared)
@@ -249,22 +249,25 @@ def by_kind(
     )
 
 
-def _means(agreement: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean agreement of the pairs that share the start, the course, neither; and how many there are. NaN of none."""
+def means_by_kind(agreement: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean agreement of the pairs that share the start, the course, neither; and how many there are. NaN of none.
+
+    ``agreement`` is of shape (..., run, run), ``labels`` of shape (run, factor); the means are of shape (..., kind).
+    """
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]  # (pair, factor)
-    kinds = np.column_stack([same, ~same.any(axis=1)])
+    kinds = np.column_stack([same, ~same.any(axis=1)])  # (pair, kind)
     counts = kinds.sum(axis=0)
-    sums = (agreement[first, second][:, None] * kinds).sum(axis=0)
-    return np.divide(sums, counts, out=np.full(3, np.nan), where=counts > 0), counts
+    sums = (agreement[..., first, second, None] * kinds).sum(axis=-2)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0), counts
 
 
 def _excess(agreement: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    means, _ = _means(agreement, labels)
+    means, _ = means_by_kind(agreement, labels)
     return means[:2] - means[2]
 
 
-def _without_each(levels: np.ndarray) -> list[np.ndarray]:
+def without_each(levels: np.ndarray) -> list[np.ndarray]:
     """For each level, the numbers of the runs of all others."""
     return [np.flatnonzero(levels != level) for level in np.unique(levels)]
 

@@ -77,25 +77,14 @@ def similarity_by_kind(
     check_choice("closer", closer, ("more", "less"), where)
     by = names_of(by, "by", where)
     require_columns(frame, [*by, "a", "b"], where)
-    require_columns(roles, ["run", "role"], where)
-    factors = [name for name in roles.columns if name not in ("run", "role")]
-    if len(factors) != 2:
-        raise InputError(f"{where}: roles has the columns {list(roles.columns)}: run, start, course, role are wanted.")
     finite_numbers(frame, value, where, "Leave the layer and term out where spaces do not vary.")
-    inside = roles[roles["role"] == "factorial"].sort_values(factors, ignore_index=True)
-    cells = inside[factors[0]].nunique() * inside[factors[1]].nunique()
-    if len(inside) != cells or inside.duplicated(factors).any() or cells < 4:
-        raise InputError(
-            f"{where}: {len(inside)} runs of the factorial for {cells} combinations of {factors}: one run each, two "
-            "levels or more of both, are wanted."
-        )
-    labels = np.column_stack([pd.factorize(inside[factor], sort=True)[0] for factor in factors])
+    inside, labels = labels_of_factorial(roles, where)
     tables = []
     for group, part in groups_of(frame, by, _FOUND, where):
-        matrix = _matrix(part, value, inside["run"].tolist(), where)
+        matrix = matrix_of_pairs(part, value, inside["run"].tolist(), where)
         generator = np.random.default_rng(seed)
         table = by_kind(matrix, labels, level, permutations, generator, 1 if closer == "more" else -1)
-        table = pd.concat([table, _floors(part, value, roles, factors)], ignore_index=True)
+        table = pd.concat([table, _floors(part, value, roles)], ignore_index=True)
         for place, (name, level_of) in enumerate(group.items()):
             table.insert(place, name, [level_of] * len(table))
         tables.append(table)
@@ -167,7 +156,7 @@ def _of(group: Mapping[str, object]) -> str:
     return f" of {dict(group)}" if group else ""
 
 
-def _matrix(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.ndarray:
+def matrix_of_pairs(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.ndarray:
     """The values as a symmetric matrix (run, run); the diagonal, which nothing reads, is 0."""
     places = {run: place for place, run in enumerate(runs)}
     chosen = part[part["a"].isin(places) & part["b"].isin(places) & (part["a"] != part["b"])]
@@ -187,13 +176,44 @@ def _matrix(part: pd.DataFrame, value: str, runs: list[str], where: str) -> np.n
     return matrix
 
 
-def _floors(part: pd.DataFrame, value: str, roles: pd.DataFrame, factors: list[str]) -> pd.DataFrame:
-    cells = roles.set_index("run")[factors].apply(tuple, axis=1)
+def labels_of_factorial(roles: pd.DataFrame, where: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The runs of the factorial, and their levels of start and course as numbers from 0, of shape (run, factor).
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or not every start has one run with every course.
+    """
+    require_columns(roles, ["run", "role"], where)
+    factors = _factors(roles)
+    if len(factors) != 2:
+        raise InputError(f"{where}: roles has the columns {list(roles.columns)}: run, start, course, role are wanted.")
+    inside = roles[roles["role"] == "factorial"].sort_values(factors, ignore_index=True)
+    cells = inside[factors[0]].nunique() * inside[factors[1]].nunique()
+    if len(inside) != cells or inside.duplicated(factors).any() or cells < 4:
+        raise InputError(
+            f"{where}: {len(inside)} runs of the factorial for {cells} combinations of {factors}: one run each, two "
+            "levels or more of both, are wanted."
+        )
+    return inside, np.column_stack([pd.factorize(inside[factor], sort=True)[0] for factor in factors])
+
+
+def _factors(roles: pd.DataFrame) -> list[str]:
+    return [name for name in roles.columns if name not in ("run", "role")]
+
+
+def twins_and_before(part: pd.DataFrame, roles: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of a run and its copy under other masks, and those of a run and its checkpoint before."""
+    cells = roles.set_index("run")[_factors(roles)].apply(tuple, axis=1)
     masks = roles.set_index("run")["role"] == "other masks"
     known = part[part["a"].isin(cells.index) & part["b"].isin(cells.index)]
     itself = known["a"] == known["b"]
     twins = ~itself & (known["a"].map(cells) == known["b"].map(cells)) & (known["a"].map(masks) | known["b"].map(masks))
+    return known[twins], known[itself]
+
+
+def _floors(part: pd.DataFrame, value: str, roles: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for name, chosen in zip(FLOORS, (known[twins], known[itself]), strict=True):
+    for name, chosen in zip(FLOORS, twins_and_before(part, roles), strict=True):
         rows.append({"shares": name, "pairs": len(chosen), "mean": chosen[value].mean() if len(chosen) else np.nan})
     return pd.DataFrame(rows)
