@@ -207,13 +207,17 @@ def complete_rectangle(data: pd.DataFrame, row: str, column: str) -> tuple[list,
     Raises
     ------
     InputError
-        If a column is unknown or has missing values, there are no rows, or the crossing has too many gaps to be
-        searched (over 16 levels of ``row`` that lack different levels of ``column``).
+        If a column is unknown, has missing values or mixes numbers and text, there are no rows, or the crossing has too
+        many gaps to be searched (over 16 levels of ``row`` that lack different levels of ``column``).
     """
     where = f"complete_rectangle({row!r}, {column!r})"
     require_columns(data, [row, column], where)
     if len(data) == 0 or data[[row, column]].isna().any(axis=None):
         raise InputError(f"{where}: there are no rows, or one of the two factors is missing in a row; drop such rows.")
+    for name in (row, column):
+        kinds = sorted({"text" if isinstance(level, str) else "numbers" for level in data[name].unique()})
+        if len(kinds) > 1:
+            raise InputError(f"{where}: {name!r} mixes numbers and text: they have no order. Make all of them text.")
     present = {level: frozenset(part) for level, part in data.groupby(row, sort=True)[column]}
     patterns = set(present.values())
     if len(patterns) > MOST_PATTERNS:

@@ -198,3 +198,7 @@ def test_other_bad_input_is_refused():
     many = pd.DataFrame([(i, j) for i in range(18) for j in range(18) if i != j], columns=["a", "b"])
     with pytest.raises(InputError, match=r"16 can be searched"):
         complete_rectangle(many, "a", "b")
+    mixed = pd.DataFrame({"a": [1, "x"], "b": [1, 2]})
+    for row, column in (("a", "b"), ("b", "a")):
+        with pytest.raises(InputError, match="'a' mixes numbers and text"):
+            complete_rectangle(mixed, row, column)

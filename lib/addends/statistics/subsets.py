@@ -92,7 +92,7 @@ def shares_of_subsets(
     Returns
     -------
     DataFrame
-        The columns of ``by``, then runs (the size), subset (its number), members (the levels, joined by a comma), sd,
+        The columns of ``by``, then runs (the size), subset (its number), members (a tuple of the levels), sd,
         sd_lower, sd_upper, share, share_lower, share_upper.
 
     Raises
@@ -127,7 +127,7 @@ def shares_of_subsets(
                 np.array(df), np.array(squares), weights, draws, np.random.default_rng(seed)
             )
             sd_limits, share_limits = np.sqrt(np.quantile(pivots[:, 0], tails)), np.quantile(shares[:, 0], tails)
-            found = {"runs": n, "subset": number, "members": ", ".join(str(names[one]) for one in chosen)}
+            found = {"runs": n, "subset": number, "members": tuple(names[one] for one in chosen)}
             found |= {"sd": np.sqrt(variances[0]), "sd_lower": sd_limits[0], "sd_upper": sd_limits[1]}
             found |= {"share": variances[0] / variances.sum()}
             found |= {"share_lower": share_limits[0], "share_upper": share_limits[1]}
@@ -207,7 +207,7 @@ def slopes_of_subsets(
             own = unit * _own(xq, chosen) / _own(xx, chosen)
             far, farther = error * stats.t.ppf((1 + level) / 2, df), stats.t.ppf((1 + level) / 2, n - 1)
             farther = farther * own.std(ddof=1) / np.sqrt(n)
-            found = {"runs": n, "subset": number, "members": ", ".join(str(names[one]) for one in chosen)}
+            found = {"runs": n, "subset": number, "members": tuple(names[one] for one in chosen)}
             found |= {"slope": slope, "slope_lower": slope - far, "slope_upper": slope + far}
             found |= {"mean": own.mean(), "mean_lower": own.mean() - farther, "mean_upper": own.mean() + farther}
             rows.append(group | found | {"slopes_sd": own.std(ddof=1)})
@@ -243,7 +243,7 @@ def over_subsets(table: pd.DataFrame, value: str, by: str | Sequence[str] = ()) 
     require_columns(table, ["runs", "members", value, *limits], where)
     rows = []
     for group, part in groups_of(table, by, _OVER, where):
-        levels = len({name for members in part["members"] for name in members.split(", ")})
+        levels = len({name for members in part["members"] for name in members})
         for n, those in part.groupby("runs"):
             found = {"runs": n, "subsets": len(those), "disjoint": levels // int(str(n))}
             found |= {"median": those[value].median(), "lowest": those[value].min(), "highest": those[value].max()}
