@@ -33,6 +33,22 @@ SINGLE_STACK_NAMES = {
 # Neutral colours for what is no term: runs, components of variance.
 SERIES_COLOURS = ("#332288", "#CC6677", "#44AA99", "#DDCC77", "#882255", "#88CCEE")
 
+# What two runs share, and the floors beside it: start, order and masks in the hues of the book, the rest in greys.
+KIND_COLOURS = {
+    "start": "#332288",
+    "course": "#CC6677",
+    "neither": "#44AA99",
+    "other masks": "#882255",
+    "checkpoint before": "#7F7F7F",
+}
+KIND_NAMES = {
+    "start": "same start",
+    "course": "same course",
+    "neither": "neither",
+    "other masks": "other masks alone",
+    "checkpoint before": "one run, the checkpoint before",
+}
+
 INDICATOR_LABELS = {
     "importance": "importance (share of squared norm)",
     "cosine": "cosine with the state",
