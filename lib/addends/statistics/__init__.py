@@ -8,6 +8,7 @@ may import the ground floor (`addends.tables`, `checks`, `errors`) and `crossed`
 
 from __future__ import annotations
 
+from addends.statistics.beside_itself import apart_from_itself
 from addends.statistics.claims import cell, read_claims, verdict
 from addends.statistics.conditions import across_runs, contrast_conditions, mean_over_runs
 from addends.statistics.correlation import correlate_checkpoints, with_quality_of_others
@@ -32,6 +33,7 @@ __all__ = [
     "across_runs",
     "adjusted",
     "agreement_by_kind",
+    "apart_from_itself",
     "cell",
     "contrast_conditions",
     "correlate_checkpoints",
