@@ -12,8 +12,6 @@ from addends.checks import refuse_repeated, require_columns
 from addends.errors import InputError
 from addends.figures.style import (
     INDICATOR_LABELS,
-    KIND_COLOURS,
-    KIND_NAMES,
     METRIC_LABELS,
     SERIES_COLOURS,
     SINGLE_STACK_NAMES,
@@ -133,44 +131,6 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
     label = {**INDICATOR_LABELS, **METRIC_LABELS}.get(value, value)
     ax.set(xlabel="training step (log scale)", ylabel=label)
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None)
-    return ax
-
-
-def kinds_over_training(data: pd.DataFrame, label: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """The mean over pairs of runs at each checkpoint, a line for what the two share, named at its end.
-
-    Checkpoints are evenly spaced, whatever the steps between them: the first may be step 0.
-
-    Parameters
-    ----------
-    data : DataFrame
-        As `statistics.similarity_over_training` gives it, of one group: shares, checkpoint, mean, lower, upper.
-    label : str
-        Of the vertical axis, with the unit.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or a pair of shares and checkpoint stands twice.
-    """
-    require_columns(data, ("shares", "checkpoint", "mean", "lower", "upper"), "kinds_over_training")
-    refuse_repeated(data, ("shares", "checkpoint"), "kinds_over_training", "Choose one layer and one part first.")
-    ax = ax or plt.gca()
-    steps = sorted(data["checkpoint"].unique())
-    ends = []
-    for kind, rows in data.groupby("shares", sort=False):
-        at, colour = rows["checkpoint"].map(steps.index), KIND_COLOURS[kind]
-        ax.fill_between(at, rows["lower"], rows["upper"], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(at, rows["mean"], "o-", color=colour, markersize=4)
-        ends.append((rows["mean"].iloc[-1], KIND_NAMES[kind], colour))
-    low, high = ax.get_ylim()
-    height = -float("inf")
-    for end, name, colour in sorted(ends):  # names that would stand on each other are moved up
-        height = max(end, height + (high - low) / 12)
-        ax.annotate(name, (len(steps) - 1, end), (len(steps) - 0.8, height), color=colour, va="center", fontsize=10)
-    ax.set_xticks(range(len(steps)), [str(step) for step in steps])
-    ax.grid(axis="x", visible=False)
-    ax.set(xlabel="training step (not to scale)", ylabel=label)
     return ax
 
 
