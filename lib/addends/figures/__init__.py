@@ -1,8 +1,8 @@
 """Figures: functions that take a tidy frame and an axes, draw, and return the axes; one look and one palette for all.
 
 The room imports the ground floor, and of the rooms before it nothing: a frame is all that it has to know. It offers
-`plots` (the figures of the book), `of_pairs` (pairs of runs), `heatmap` (one sentence, source by target) and `style` (colours, labels, and `use`,
-which every notebook calls once).
+`plots` (the figures of the book), `of_pairs` (pairs of runs), `heatmap` (one sentence, source by target) and `style`
+(colours, labels, and `use`, which every notebook calls once).
 """
 
 from __future__ import annotations
