@@ -160,7 +160,7 @@ def compare(
     only: Only = None,
     work: Work = Path("runs"),
     data: Data = Path("data"),
-    block: Annotated[str | None, typer.Option(help="Only the runs of this block.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only the runs of this block, into a table of its own.")] = None,
     checkpoint: Annotated[
         list[int] | None,
         typer.Option(metavar="STEP", help="At this step; may be given several times. Default: the last."),
@@ -182,7 +182,7 @@ def compare(
     last = max(step for name in names for step in chosen.checkpoints_of(chosen.run(name)))
     for step in checkpoint or [last]:
         rows = tables.ROWS if step == last else tables.ROWS[:2]  # rows in another order: the floor of the end alone
-        print(f"There: {comparing.compare(chosen, names, step, work, data, rows, seed, again)}")
+        print(f"There: {comparing.compare(chosen, names, step, work, data, rows, seed, again, block)}")
     if stitch:
         for file in stitching_runs.stitch(chosen, names, work, data, seed=seed, again=again):
             print(f"There: {file}")

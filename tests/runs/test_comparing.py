@@ -6,7 +6,9 @@ import dataclasses
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy import stats
 
 import addends
@@ -115,7 +117,35 @@ def test_what_is_there_is_left_alone_and_other_runs_do_not_replace_it(trained, p
     )
     with pytest.raises(DataError, match="--again"):
         comparing.compare(other, ["a", "d"], 12, trained / "work", trained / "data")
-    assert not list((trained / "work" / "tiny").glob(".compared*"))
+    assert not (trained / "work" / "tiny" / ".compared").exists()
+
+
+def test_a_block_has_a_table_of_its_own(trained, pairs, tmp_path):
+    block = WIDER.blocks[0].name
+    given = (WIDER, ["a", "b"], 12, trained / "work", tmp_path, ("all",))
+    file = comparing.compare(*given, block=block)
+    assert file.name == f"{block}-12.parquet"
+    expected = pairs[(pairs["rows"] == "all") & pairs["a"].isin(["a", "b"]) & pairs["b"].isin(["a", "b"])]
+    found = tables.read(file, "run_pairs")
+    pd.testing.assert_frame_equal(
+        found.sort_values(tables.key("run_pairs"), ignore_index=True),
+        expected.sort_values(tables.key("run_pairs"), ignore_index=True),
+        check_dtype=False,
+    )
+    with pytest.raises(InputError, match=r"\['a', 'b'\] are not of the block 'other'"):
+        comparing.compare(*given, block="other")
+
+
+def test_what_a_killed_process_left_goes_and_a_living_one_is_not_disturbed(trained, tmp_path):
+    left = trained / "work" / "tiny" / ".compared"
+    left.mkdir()
+    (left / "a@12.npy").write_text("half a file")
+    given = (WIDER, ["a", "b"], 12, trained / "work", tmp_path, ("all",))
+    with FileLock(left.with_name(".compared.claim")), pytest.raises(DataError, match="another process compares"):
+        comparing.compare(*given)
+    assert left.exists()
+    comparing.compare(*given)
+    assert not left.exists()
 
 
 def test_runs_with_different_vocabularies_are_refused_by_name(trained, tmp_path):

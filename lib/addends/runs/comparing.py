@@ -9,7 +9,8 @@ no two runs go below.
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from scipy import stats
 from tqdm.auto import tqdm
 
@@ -42,8 +44,11 @@ def compare(
     rows: Sequence[str] = tables.ROWS,
     seed: int = 0,
     again: bool = False,
+    block: str | None = None,
 ) -> Path:
     """Compare every two of the runs at a checkpoint, and write ``data/<suite>/run_pairs/<step>.parquet``.
+
+    The runs of one block have a table of their own, ``<block>-<step>.parquet``, where ``block`` names it.
 
     Vectors are kept in the work folder meanwhile, and removed at the end. A table that is there for these runs is left
     alone; one that was cut off begins again, some minutes for sixteen runs.
@@ -55,18 +60,24 @@ def compare(
         Of the order of the permuted rows, the same for all pairs.
     again : bool
         Compare anew where the table is there.
+    block : str, optional
+        The block that all of the runs belong to.
 
     Raises
     ------
     InputError
-        If there are fewer than two runs, or two of them have different vocabularies: the message names them.
+        If there are fewer than two runs, one is of another block, or two of them have different vocabularies: the
+        message names them.
     DataError
-        If a checkpoint is missing, or the table that is there is of other runs.
+        If a checkpoint is missing, the table that is there is of other runs, or another process is comparing.
     """
     names = list(dict.fromkeys(names))
     if len(names) < 2:
         raise InputError(f"compare: {names}: two runs or more are to be compared.")
-    target = data / suite.name / "run_pairs" / f"{step}.parquet"
+    strangers = [name for name in names if block not in (None, suite.block_of(suite.run(name)).name)]
+    if strangers:
+        raise InputError(f"compare: {strangers} are not of the block {block!r}: leave them out, or name no block.")
+    target = data / suite.name / "run_pairs" / f"{step if block is None else f'{block}-{step}'}.parquet"
     if target.exists() and not again:
         there = tables.read(target, "run_pairs")
         if set(there["a"]) | set(there["b"]) >= set(names):
@@ -76,17 +87,36 @@ def compare(
             "compares anew, and replaces it."
         )
     points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step, work)]
-    (work / suite.name).mkdir(parents=True, exist_ok=True)
-    with (
-        training.one_core(),
-        training.one_bar(),
-        tempfile.TemporaryDirectory(prefix=".compared.", dir=work / suite.name) as folder,
-    ):
-        shared = _write_vectors(suite, points, work, Path(folder))
-        frame = _of_pairs(names, points, step, Path(folder), shared, rows, seed)
+    with training.one_core(), training.one_bar(), _folder_of_vectors(work / suite.name) as folder:
+        shared = _write_vectors(suite, points, work, folder)
+        frame = _of_pairs(names, points, step, folder, shared, rows, seed)
         kl = _divergences(suite, names, step, work).assign(layer=frame["layer"].max())
     tables.write(frame.merge(kl, on=["a", "b", "by", "rows", "layer"], how="left"), target, "run_pairs")
     return target
+
+
+@contextlib.contextmanager
+def _folder_of_vectors(folder: Path) -> Iterator[Path]:
+    """An empty folder, which goes with the block; what a killed process left goes first.
+
+    Raises
+    ------
+    DataError
+        If another process compares runs of the same suite: vectors of both would fill the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, vectors = FileLock(folder / ".compared.claim"), folder / ".compared"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise DataError(f"{folder}: another process compares runs of this suite. Wait until it has ended.") from None
+    try:
+        shutil.rmtree(vectors, ignore_errors=True)
+        vectors.mkdir()
+        yield vectors
+    finally:
+        shutil.rmtree(vectors, ignore_errors=True)
+        lock.release()
 
 
 @dataclass(frozen=True)
