@@ -14,6 +14,7 @@ from addends.statistics.correlation import correlate_checkpoints, with_quality_o
 from addends.statistics.designs import design_coverage, design_table, runs_needed
 from addends.statistics.excess import excess_over_others
 from addends.statistics.p_values import adjusted
+from addends.statistics.paired import paired_differences
 from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.power import (
     detectable_correlation,
@@ -46,6 +47,7 @@ __all__ = [
     "mean_over_pairs",
     "mean_over_runs",
     "over_subsets",
+    "paired_differences",
     "read_claims",
     "reliability_between_runs",
     "roles_of_runs",
