@@ -77,7 +77,7 @@ def source_floors(
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 0)
 
 
 def _random(reading: Reading, seed: int) -> torch.Tensor:

@@ -82,7 +82,7 @@ def intervene(
 def _asked(suite: Suite, run: Run, work: Path, seed: int, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
     """The rows of one run, by table: of those that are wanted, and of what is made together with them."""
     model, tokenizer = existing.load_checkpoint(suite, run.name, suite.recipe.steps, work)
-    found = {}
+    found: dict[str, pd.DataFrame] = {}
     if not set(OF_PARTS).isdisjoint(wanted):
         found |= _of_parts(suite, run, model, tokenizer, work, seed)
     if "attributions" in wanted:
