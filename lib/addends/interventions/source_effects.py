@@ -188,17 +188,16 @@ def rank_agreement(attributions: pd.DataFrame, removals: pd.DataFrame) -> pd.Dat
     >>> one = pd.DataFrame({"sentence": 0, "position": 0, "source": [0, 1, 2], "special": [False, False, True]})
     >>> attributions = one.assign(method="mine", value=[0.5, 0.2, 0.1])
     >>> removals = one.assign(yardstick="mask", logprob=[-2.0, -1.0, 0.5])
-    >>> rank_agreement(attributions, removals)["agreement"].tolist()
+    >>> rank_agreement(attributions, removals)["agreement"].round(6).tolist()
     [1.0, 1.0, 1.0, 1.0]
 
     Of two rows that turn the order round, each is foretold by its own values, and by the other's not at all:
 
     >>> two = pd.concat([one, one.assign(position=1)], ignore_index=True)
     >>> mine = two.assign(method="mine", value=[3.0, 2.0, 1.0, 1.0, 2.0, 3.0])
-    >>> rank_agreement(mine, two.assign(yardstick="mask", logprob=-mine["value"])).loc[1, ["agreement", "permuted"]]
-    agreement    1.0
-    permuted    -1.0
-    Name: 1, dtype: object
+    >>> found = rank_agreement(mine, two.assign(yardstick="mask", logprob=-mine["value"]))
+    >>> found.loc[1, ["agreement", "permuted"]].astype(float).round(6).tolist()
+    [1.0, -1.0]
     """
     where = "rank_agreement"
     keyed_numbers(attributions, [*PLACE, "method"], ["value"], f"{where}: attributions")
