@@ -327,6 +327,9 @@ def test_what_source_tokens_do():
         assert by_size.idxmax() == "gradient, length"
         assert by_size[by_size.index.str.startswith("part")].idxmax() == by_sign.idxmax() == ours
     assert found["source_above_embedding"] < found["source_below_embedding"]
+    assert found["source_led_lower"] > 0  # ALTI is ahead by average embeddings, once special tokens are ranked too
+    beyond = frame.groupby(["kind", "method", "sense", "yardstick"])["beyond"].mean()["attribution"]
+    assert beyond.xs(("size", "embedding"), level=("sense", "yardstick")).idxmax() == "attention"
     assert found["source_turned_size"] < found["source_same_size"] / 5
     assert found["source_turned_signed"] < found["source_same_signed"] / 5
 

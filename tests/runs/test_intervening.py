@@ -100,10 +100,17 @@ def test_source_tokens_are_asked_of_as_the_library_asks(asked, trained):
     assert found["sentences"].eq(6).all()
 
 
-def test_runs_draw_chance_by_seeds_of_their_own(asked, trained):
-    found = tables.read_suite(trained / "data" / "tiny", "attributions").query("kind == 'floor'")
-    both = found.pivot(index=tables.key("attributions")[1:], columns="run", values="agreement")
-    assert (both.loc["random", "a"] != both.loc["random", "b"]).all()
+def test_runs_draw_chance_by_seeds_of_their_own_that_the_seed_moves(trained, asked, tmp_path, monkeypatch):
+    row = {"method": "random", "kind": "floor", "yardstick": "mask", "sense": "size", "special_tokens": True}
+    rows = pd.DataFrame([{"sentence": 0, **row, "agreement": 0.5, "permuted": 0.25, "rows": 2}])
+    seen = []
+    monkeypatch.setattr(intervening, "measure_agreement", lambda *_given, seed, **_: seen.append(seed) or rows)
+    monkeypatch.setattr(intervening, "TABLES", ("attributions",))
+    for seed in (0, 0, 1):
+        intervening.intervene(SUITE, ["a", "b"], trained / "work", tmp_path, seed, again=True)
+    first, again, other = seen[:2], seen[2:4], seen[4:]
+    assert first == again
+    assert len({*first, *other}) == 4
 
 
 def test_a_table_that_is_missing_is_made_and_the_others_are_not(trained, asked, tmp_path, monkeypatch):
