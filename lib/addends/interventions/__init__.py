@@ -51,7 +51,7 @@ from addends.interventions.stitching import (
     going_on,
     losses_of,
     reading,
-    train_map,
+    train_maps,
     translate_states,
 )
 from addends.interventions.vectors import STATE, TokenVectors, token_vectors
@@ -94,7 +94,7 @@ __all__ = [
     "token_agreement",
     "token_effects",
     "token_vectors",
-    "train_map",
+    "train_maps",
     "translate_states",
     "weights_sha256",
     "without_type_means",

@@ -9,7 +9,7 @@ the encoder's output any invertible linear map could be absorbed by the decoder'
 may say the same in different coordinates. Between decoder layers a LayerNorm's gains single out coordinates: a rotation
 is no symmetry there.
 
-A map may also be trained on B's own loss, all else frozen (`train_map`). What it reaches from a run that has learnt
+A map may also be trained on B's own loss, all else frozen (`train_maps`). What it reaches from a run that has learnt
 nothing is the map's own doing.
 
 References
@@ -227,66 +227,77 @@ def translate_states(
     return texts
 
 
-def train_map(
+def train_maps(
     reader: PreTrainedModel,
-    start: StateMap,
-    batches: Sequence[Sequence[tuple[Batch, torch.Tensor]]],
+    starts: Sequence[StateMap],
+    batches: Sequence[Sequence[tuple[Batch, Sequence[torch.Tensor]]]],
     steps: int = 300,
     learning_rate: float = 1e-3,
     seed: int = 0,
     progress: bool = True,
-) -> nn.Linear:
-    """The affine map that makes ``reader``, reading another run's encoder, say the references: all else is frozen.
+) -> list[nn.Linear]:
+    """The affine maps that make ``reader``, reading other runs' encoders, say the references: all else is frozen.
 
-    Adam on the mean loss of a batch's real tokens, in nats, with a rate that falls linearly to 0; the batches in an
-    order drawn anew each time all were seen.
+    Each map by itself, on the same sentences: Adam on the mean loss of a batch's real tokens, in nats, with a rate that
+    falls linearly to 0; the batches in an order drawn anew each time all were seen. The maps share their passes alone,
+    since one pass of many sentences takes less time than many of few.
 
     Parameters
     ----------
-    start : StateMap
-        Where the training starts, such as the best affine map of states.
-    batches : sequence of sequences of (Batch, Tensor)
-        For each step's batch, its pieces (`by_length`), each with what the other run's encoder makes of it
-        (`encoder_states`). Training sentences with their references, as both runs tokenize them.
+    starts : sequence of StateMap
+        For each encoder, where the training starts, such as the best affine map of its states.
+    batches : sequence of sequences of (Batch, sequence of Tensor)
+        For each step's batch, its pieces (`by_length`), each with what every encoder makes of it (`encoder_states`).
+        Training sentences with their references, as all runs tokenize them.
     steps, learning_rate, seed
         Of the training; ``seed`` is of the order.
 
     Returns
     -------
-    Linear
-        The map, for `reading`; its weights take no more gradients.
+    list of Linear
+        The maps, for `reading`; their weights take no more gradients.
 
     Raises
     ------
     InputError
-        If there is no batch, one lacks labels, there is no step, or states are not of their batch's sources.
+        If there is no map or no batch, one lacks labels, there is no step, or states are not of their batch's sources.
     """
-    if not batches or steps < 1 or any(piece.labels is None for pieces in batches for piece, _ in pieces):
+    pieces = [piece for each in batches for piece in each]
+    if not starts or not pieces or steps < 1 or any(piece.labels is None for piece, _ in pieces):
         raise InputError(
-            f"train_map: {len(batches)} batches, steps={steps}: one or more of each are wanted, with labels (encode)."
+            f"train_maps: {len(starts)} maps, {len(batches)} batches, steps={steps}: one or more of each are wanted, "
+            "with labels (encode)."
         )
-    for piece, states in (each for pieces in batches for each in pieces):
-        if states.shape[:2] != piece.input_ids.shape:
+    for piece, read in pieces:
+        shapes = [tuple(states.shape[:2]) for states in read]
+        if shapes != [tuple(piece.input_ids.shape)] * len(starts):
             raise InputError(
-                f"train_map: states of shape {tuple(states.shape)} for sources of shape {tuple(piece.input_ids.shape)}."
-                " Give what the encoder makes of this very batch (encoder_states)."
+                f"train_maps: states of {shapes} for {len(starts)} maps and sources of {tuple(piece.input_ids.shape)}. "
+                "Give for each map what its encoder makes of this very batch (encoder_states)."
             )
-    layer = as_module(start, next(reader.parameters()))
-    optimizer = torch.optim.Adam(layer.parameters(), lr=learning_rate)
+    layers = [as_module(start, next(reader.parameters())) for start in starts]
+    optimizer = torch.optim.Adam([weight for layer in layers for weight in layer.parameters()], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     generator = np.random.default_rng(seed)
     order: list[int] = []
     with frozen(reader), torch.enable_grad():
-        for _ in tqdm(range(steps), disable=not progress, unit="step", desc="train_map"):
+        for _ in tqdm(range(steps), disable=not progress, unit="step", desc="train_maps"):
             order = order or list(generator.permutation(len(batches)))
-            pieces = batches[order.pop()]
-            tokens = sum(int(piece.mask.sum()) for piece, _ in pieces)
+            chosen = batches[order.pop()]
+            tokens = sum(int(piece.mask.sum()) for piece, _ in chosen)
             optimizer.zero_grad()
-            for piece, states in pieces:
-                (losses_of(reader, piece, layer(states)).sum() / tokens).backward()
+            for piece, read in chosen:
+                mapped = torch.cat([layer(states) for layer, states in zip(layers, read, strict=True)])
+                # A sum over maps: the gradient of each is that of its own loss.
+                (losses_of(reader, _repeated(piece, len(layers)), mapped).sum() / tokens).backward()
             optimizer.step()
             schedule.step()
-    return layer.requires_grad_(False)
+    return [layer.requires_grad_(False) for layer in layers]
+
+
+def _repeated(batch: Batch, times: int) -> Batch:
+    tensors: dict[str, Any] = {name: tensor.repeat(times, 1) for name, tensor in batch.tensors.items()}
+    return replace(batch, **tensors, texts=None, truncated=())
 
 
 @contextlib.contextmanager

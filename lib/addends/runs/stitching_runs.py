@@ -33,9 +33,9 @@ from addends.runs.suite import Suite
 
 FITTED, HELD_OUT = 2_000, 500  # training sentences: to fit maps on, and to choose a penalty by
 TRAINING_BATCH, STEPS = 32, 300
-TOGETHER = 16  # training sentences that pass through a model together
+TOGETHER = 8  # training sentences that pass through a model together, for each of several maps
+MAPS = 5  # how many are trained together
 AT_ONCE = 50  # held-out sentences that are translated together, through all maps
-KINDS = ("none", "random", "rotation", "affine", "trained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,14 @@ class _Read(NamedTuple):
 
     training: list[torch.Tensor]
     held_out: list[torch.Tensor]
+
+
+class _Encoder(NamedTuple):
+    """One that a decoder reads: whose, trained or not (start "run" or "untrained"), and what it makes of sentences."""
+
+    name: str
+    start: str
+    read: _Read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +118,7 @@ def stitch(
     """Stitch every ordered pair of the runs at their last checkpoint: ``data/<suite>/stitches/<decoder>.parquet``.
 
     A file a run whose decoder reads; those that are there for these runs are left alone. What was cut off goes on with
-    the pair that it stopped at: pairs are kept in the work folder until the file is written.
+    the pairs that it stopped at: those done are kept in the work folder until the file is written.
 
     Parameters
     ----------
@@ -240,36 +248,27 @@ def _into(
     suite: Suite, reader: _Run, runs: Mapping[str, _Run], texts: _Texts, steps: int, seed: int, kept: Path, bar: tqdm
 ) -> pd.DataFrame:
     """The rows of one decoder: its own encoder, and every other run's through every map. Pairs in ``kept`` are done."""
-    found = tables.read(kept, "stitches") if kept.exists() else pd.DataFrame()
-    done = set(found["encoder"]) if len(found) else set()
-    for name in [reader.name, *(each for each in runs if each != reader.name)]:
-        if name not in done:
-            rows = [_own(suite, reader, texts)]
-            if name != reader.name:
-                rows = list(_pair(suite, reader, runs[name], texts, steps, seed))
-                if name == _unrelated(suite, reader.name, list(runs)):
-                    rows.append(_untrained(suite, reader, runs[name], texts, steps, seed))
-            found = pd.concat([found, pd.DataFrame(rows)], ignore_index=True)
-            tables.write(found, kept, "stitches")
-        bar.update(name != reader.name)
+    found = tables.read(kept, "stitches") if kept.exists() else pd.DataFrame([_own(suite, reader, texts)])
+    left = [run for name, run in runs.items() if name not in set(found["encoder"])]
+    bar.update(len(runs) - 1 - len(left))
+    unrelated = _unrelated(suite, reader.name, list(runs))
+    for place in range(0, len(left), MAPS):
+        group = left[place : place + MAPS]
+        encoders = [_Encoder(run.name, "run", run.encoder) for run in group]
+        if unrelated in [run.name for run in group]:
+            encoders.append(_Encoder(unrelated, "untrained", _untrained(suite, runs[unrelated], texts)))
+        rows = [*_through(suite, reader, encoders, texts, steps, seed)]
+        for run in group:
+            rows += _inside(reader, run, texts, seed)
+        found = pd.concat([found, pd.DataFrame(rows)], ignore_index=True)
+        tables.write(found, kept, "stitches")
+        bar.update(len(group))
     return found
 
 
 def _own(suite: Suite, reader: _Run, texts: _Texts) -> dict:
-    modules = {"own": torch.nn.Identity()}
-    return (
-        _row(reader.name, reader.name, "encoder", "own")
-        | _quality(suite, reader, reader.encoder, modules, texts)["own"]
-    )
-
-
-def _pair(suite: Suite, reader: _Run, run: _Run, texts: _Texts, steps: int, seed: int) -> Iterator[dict]:
-    """The rows of one encoder, read through every map, and those inside the decoder."""
-    space = _encoder_space(run.encoder, reader.encoder, texts)
-    fits = _fits(space, seed)
-    fits["trained"] = _trained(reader, run.encoder, fits["affine"], texts, steps, seed)
-    yield from _through(suite, reader, run.name, run.encoder, {kind: fits[kind] for kind in KINDS}, space, texts)
-    yield from _inside(reader, run, texts, seed)
+    found = _quality(suite, reader, reader.encoder, {"own": torch.nn.Identity()}, texts)
+    return _row(reader.name, reader.name, "encoder", "own") | found["own"]
 
 
 def _unrelated(suite: Suite, name: str, names: Sequence[str]) -> str:
@@ -280,20 +279,34 @@ def _unrelated(suite: Suite, name: str, names: Sequence[str]) -> str:
     return next((each for each in others if suite.run(each).seeds.init != start), others[0])
 
 
-def _untrained(suite: Suite, reader: _Run, run: _Run, texts: _Texts, steps: int, seed: int) -> dict:
-    """What a trained map reaches from a run that has learnt nothing: one such run a decoder."""
+def _untrained(suite: Suite, run: _Run, texts: _Texts) -> _Read:
+    """What the run's encoder makes of the sentences before it has learnt anything."""
     tokenizer = cast(MarianTokenizer, run.tokenizer)
     start = training.new_model(suite.recipe, tokenizer, suite.run(run.name).seeds.init).eval()
-    encoder = _Read(
+    return _Read(
         *(
             [stitching.encoder_states(start, batch.input_ids, batch.attention_mask) for batch in batches]
             for batches in (texts.pieces, texts.held_out)
         )
     )
-    space = _encoder_space(encoder, reader.encoder, texts)
-    made = _trained(reader, encoder, _fits(space, seed)["affine"], texts, steps, seed)
-    (row,) = _through(suite, reader, run.name, encoder, {"trained": made}, space, texts)
-    return row | {"start": "untrained"}
+
+
+def _through(
+    suite: Suite, reader: _Run, encoders: Sequence[_Encoder], texts: _Texts, steps: int, seed: int
+) -> Iterator[dict]:
+    """The rows of some encoders, read through every map; of an untrained one, through the trained map alone."""
+    like = next(reader.model.parameters())
+    spaces = [_encoder_space(encoder.read, reader.encoder, texts) for encoder in encoders]
+    fits = [_fits(space, seed) for space in spaces]
+    trained = _trained(reader, [each.read for each in encoders], [fit["affine"] for fit in fits], texts, steps, seed)
+    for encoder, space, fit, last in zip(encoders, spaces, fits, trained, strict=True):
+        kinds = {**fit, "trained": last} if encoder.start == "run" else {"trained": last}
+        modules = {kind: stitching.as_module(each, like).requires_grad_(False) for kind, each in kinds.items()}
+        quality = _quality(suite, reader, encoder.read, modules, texts)
+        for kind, each in kinds.items():
+            explained = maps.explained_variance(each, space.read_there, space.written_there)
+            row = _row(encoder.name, reader.name, "encoder", kind) | {"start": encoder.start}
+            yield row | quality[kind] | {"explained": explained, "penalty": each.penalty}
 
 
 def _encoder_space(read: _Read, written: _Read, texts: _Texts) -> _Space:
@@ -319,31 +332,17 @@ def _fits(space: _Space, seed: int) -> dict[str, maps.StateMap]:
     }
 
 
-def _trained(reader: _Run, read: _Read, start: maps.StateMap, texts: _Texts, steps: int, seed: int) -> maps.StateMap:
-    states = iter(read.training)
+def _trained(
+    reader: _Run, reads: Sequence[_Read], starts: Sequence[maps.StateMap], texts: _Texts, steps: int, seed: int
+) -> list[maps.StateMap]:
+    states = zip(*(read.training for read in reads), strict=True)  # of each piece, every encoder's
     batches = [[(piece, next(states)) for piece in pieces] for pieces in texts.training[: texts.fitted]]
-    layer = stitching.train_map(reader.model, start, batches, steps, seed=seed, progress=False)
-    weight, bias = (each.detach().double().numpy() for each in (layer.weight, layer.bias))
-    return maps.StateMap("trained", weight.T, np.zeros(weight.shape[1]), bias)
-
-
-def _through(
-    suite: Suite,
-    reader: _Run,
-    name: str,
-    read: _Read,
-    made: Mapping[str, maps.StateMap],
-    space: _Space,
-    texts: _Texts,
-) -> Iterator[dict]:
-    """The rows of one encoder, read through maps."""
-    like = next(reader.model.parameters())
-    modules = {kind: stitching.as_module(each, like).requires_grad_(False) for kind, each in made.items()}
-    quality = _quality(suite, reader, read, modules, texts)
-    for kind, each in made.items():
-        explained = maps.explained_variance(each, space.read_there, space.written_there)
-        found = quality[kind] | {"explained": explained, "penalty": each.penalty}
-        yield _row(name, reader.name, "encoder", kind) | found
+    layers = stitching.train_maps(reader.model, starts, batches, steps, seed=seed, progress=False)
+    found = []
+    for layer in layers:
+        weight, bias = (each.detach().double().numpy() for each in (layer.weight, layer.bias))
+        found.append(maps.StateMap("trained", weight.T, np.zeros(weight.shape[1]), bias))
+    return found
 
 
 def _quality(
