@@ -137,3 +137,5 @@ def test_bad_pairs():
         mean_over_pairs(table.head(1), "cka")
     with pytest.raises(InputError, match="nothing to compare"):
         mean_over_pairs(table.assign(cka=np.nan), "cka")
+    with pytest.raises(InputError, match="the run 'a' is in every pair"):
+        mean_over_pairs(table.assign(a="a", b=list("bcd")), "cka")
