@@ -25,7 +25,11 @@ from tests.conftest import SOURCES, TARGETS
 
 @pytest.fixture(scope="module")
 def models(make_marian):
-    return make_marian(seed=1, dtype="float64"), make_marian(seed=2, dtype="float64")
+    """Two models with biases of their logits, which fresh ones have at 0."""
+    pair = make_marian(seed=1, dtype="float64"), make_marian(seed=2, dtype="float64")
+    for seed, model in enumerate(pair):
+        model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
+    return pair
 
 
 @pytest.fixture(scope="module")
