@@ -5,7 +5,14 @@ import pytest
 from scipy import linalg
 
 from addends.errors import InputError
-from addends.interventions.maps import explained_variance, fit_affine, fit_rotation, no_map, random_rotation
+from addends.interventions.maps import (
+    StateMap,
+    explained_variance,
+    fit_affine,
+    fit_rotation,
+    no_map,
+    random_rotation,
+)
 
 
 def noise(rows, dim, seed):
@@ -91,6 +98,16 @@ def test_random_rotations_are_rotations_of_the_right_size_and_are_drawn_by_seed(
     # Uniform: no entry of the first row is of one sign more often than the other.
     signs = np.mean([random_rotation(X, y, seed=seed).weight[0] > 0 for seed in range(400)], axis=0)
     assert (abs(signs - 0.5) < 0.125).all()  # five standard errors
+
+
+def test_what_is_explained_is_beside_the_mean_of_the_rows_that_are_given():
+    """A map that gives their mean explains nothing of them, whatever the mean of the rows that it was fitted on."""
+    there = 3 * X[:40] + 7
+    flat = StateMap("affine", np.zeros((6, 6)), np.zeros(6), there.mean(axis=0))
+    assert explained_variance(flat, X[:40], there) == pytest.approx(0, abs=1e-12)
+    far = StateMap("affine", np.zeros((6, 6)), np.zeros(6), np.zeros(6))
+    left = np.square(there).sum() / np.square(there - there.mean(axis=0)).sum()
+    assert explained_variance(far, X[:40], there) == pytest.approx(1 - left)
 
 
 def test_few_rows_are_refused_and_regularised_only_when_asked():

@@ -73,6 +73,15 @@ def test_distances_are_closer_where_they_are_smaller_and_order_of_rows_and_of_a_
     )
 
 
+def test_a_run_that_differs_by_more_than_its_masks_is_no_floor():
+    """Such as one with the start and the course of another, on fewer sentences: left out."""
+    smaller = ROLES[ROLES["run"] == "22"].assign(run="22-small", role="left out")
+    table = pd.concat([pairs_of(), pd.DataFrame([("22", "22-small", 0.1)], columns=["a", "b", "cka"])])
+    found = similarity_by_kind(table, "cka", pd.concat([ROLES, smaller])).set_index("shares")
+    assert found.loc["other masks", "pairs"] == 2
+    assert found.loc["other masks", "mean"] > 0.4
+
+
 def test_groups_are_split():
     table = pd.concat([pairs_of(start=0.2).assign(layer=1), pairs_of().assign(layer=2)])
     found = similarity_by_kind(table, "cka", ROLES, by="layer", permutations=99)
@@ -137,3 +146,5 @@ def test_bad_pairs():
         mean_over_pairs(table.head(1), "cka")
     with pytest.raises(InputError, match="nothing to compare"):
         mean_over_pairs(table.assign(cka=np.nan), "cka")
+    with pytest.raises(InputError, match="the run 'a' is in every pair"):
+        mean_over_pairs(table.assign(a="a", b=list("bcd")), "cka")

@@ -47,7 +47,16 @@ from addends.interventions.spaces import (
     similarity,
     without_type_means,
 )
-from addends.interventions.stitching import as_module, encoder_states, going_on, reading, train_map
+from addends.interventions.stitching import (
+    as_module,
+    by_length,
+    encoder_states,
+    going_on,
+    losses_of,
+    reading,
+    train_maps,
+    translate_states,
+)
 from addends.interventions.vectors import STATE, TokenVectors, token_vectors
 
 __all__ = [
@@ -60,6 +69,7 @@ __all__ = [
     "as_module",
     "batches_of",
     "beside_effects",
+    "by_length",
     "classes_of",
     "debiased_cka",
     "divergences",
@@ -70,6 +80,7 @@ __all__ = [
     "going_on",
     "groups_of",
     "intervene",
+    "losses_of",
     "mean_source_embedding",
     "measure_agreement",
     "measure_effects",
@@ -89,7 +100,8 @@ __all__ = [
     "token_agreement",
     "token_effects",
     "token_vectors",
-    "train_map",
+    "train_maps",
+    "translate_states",
     "weights_sha256",
     "without_type_means",
 ]

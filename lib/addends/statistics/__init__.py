@@ -28,6 +28,7 @@ from addends.statistics.reliability import reliability_between_runs
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.similarities import mean_over_pairs, similarity_by_kind
 from addends.statistics.slopes import slopes_by_level, split_predictor
+from addends.statistics.stitched import both_orders, ways_to_own
 from addends.statistics.subsets import over_subsets, shares_of_subsets, slopes_of_subsets
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "adjusted",
     "agreement_by_kind",
     "apart_from_itself",
+    "both_orders",
     "cell",
     "contrast_conditions",
     "correlate_checkpoints",
@@ -62,5 +64,6 @@ __all__ = [
     "slopes_of_subsets",
     "split_predictor",
     "verdict",
+    "ways_to_own",
     "with_quality_of_others",
 ]

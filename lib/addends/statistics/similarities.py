@@ -125,7 +125,8 @@ def mean_over_pairs(
     Raises
     ------
     InputError
-        If a column is missing, a value is missing or infinite, a pair stands twice, or there are fewer than three runs.
+        If a column is missing, a value is missing or infinite, a pair stands twice, there are fewer than three runs, or
+        one run is in every pair.
 
     References
     ----------
@@ -144,7 +145,14 @@ def mean_over_pairs(
         if len(runs) < 3:
             raise InputError(f"{where}: {len(runs)} runs{_of(group)}: three or more are needed, to leave one out.")
         values, mean = part[value].to_numpy(), float(part[value].mean())
-        without = np.array([values[((part[one] != run) & (part[two] != run)).to_numpy()].mean() for run in runs])
+        others = [((part[one] != run) & (part[two] != run)).to_numpy() for run in runs]  # the pairs without it
+        hubs = [run for run, kept in zip(runs, others, strict=True) if not kept.any()]
+        if hubs:
+            raise InputError(
+                f"{where}: the run {hubs[0]!r} is in every pair{_of(group)}: nothing is left when it is left out, and "
+                "there is no interval over runs. Give pairs without it too."
+            )
+        without = np.array([values[kept].mean() for kept in others])
         se = float(np.sqrt((len(runs) - 1) / len(runs) * np.square(without - without.mean()).sum()))
         reach = float(stats.t.ppf((1 + level) / 2, len(runs) - 1)) * se
         found = {"mean": mean, "se": se, "lower": mean - reach, "upper": mean + reach}
