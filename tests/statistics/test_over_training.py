@@ -44,7 +44,8 @@ def test_each_checkpoint_has_the_means_of_similarity_by_kind():
 
 def test_the_change_is_the_difference_of_the_means_and_the_first_has_none():
     found = similarity_over_training(pairs_of(drift=0.1), "cka", ROLES)
-    for _, rows in found.groupby("shares", sort=False):
+    assert found.loc[found["shares"] == "checkpoint before", "change"].isna().all()  # other steps apart each time
+    for _, rows in found[found["shares"] != "checkpoint before"].groupby("shares", sort=False):
         assert rows["change"].isna().tolist() == [True] + [False] * (len(rows) - 1)
         np.testing.assert_allclose(rows["change"].iloc[1:], np.diff(rows["mean"]), rtol=0, atol=1e-12)
         assert rows["previous"].iloc[1:].tolist() == rows["checkpoint"].iloc[:-1].tolist()

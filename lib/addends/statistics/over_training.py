@@ -42,7 +42,7 @@ def similarity_over_training(
     and the interval is m +- t se, with n - 1 degrees of freedom of the smaller n. Where a factor has two levels only,
     the pairs of some kinds are gone without one of them, and there is no interval. A run and its copy under other masks
     share no run with another such pair: their interval is Student's, over pairs. A run beside its checkpoint before has
-    none: it is read as a floor alone.
+    none, and no change: how many steps lie between the two differs from checkpoint to checkpoint.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def similarity_over_training(
     DataFrame
         The columns of ``by``; shares ("start", "course", "neither", "other masks", "checkpoint before"); checkpoint,
         previous; pairs; mean, lower, upper; change, change_lower, change_upper, missing at the first checkpoint of a
-        kind. A kind that a checkpoint has no pair of has no row there.
+        kind, and of a run beside itself. A kind that a checkpoint has no pair of has no row there.
 
         >>> roles = pd.DataFrame({"run": list("abcd"), "init_seed": [1, 1, 2, 2], "order_seed": [1, 2, 1, 2]})
         >>> pairs = pd.DataFrame({"a": list("aaabbc"), "b": list("bcdcdd"), "cka": [0.9, 0.5, 0.4, 0.4, 0.5, 0.9]})
@@ -157,7 +157,8 @@ def _of_floors(at: dict[int, pd.DataFrame], value: str, roles: pd.DataFrame, lev
             list(wide.columns),
             wide.notna().sum().tolist(),
             wide.mean().to_numpy(),
-            changes.mean().to_numpy(),  # of pairs that both have, and not of all that either has
+            # Of pairs that both have, and not of all that either has; a checkpoint and the one before it are no such.
+            changes.mean().to_numpy() if floor == "other masks" else missing[1:],
             missing if reach is None else reach,
             missing[1:] if reach_of_change is None else reach_of_change,
         )
