@@ -34,6 +34,7 @@ __all__ = [
     "repeated",
     "require_columns",
     "require_distinct",
+    "require_named",
     "rounding_of",
 ]
 
@@ -110,6 +111,17 @@ def finite_numbers(frame: pd.DataFrame, name: str, where: str, remedy: str) -> n
 def is_constant(values: np.ndarray, rounding: float) -> bool:
     """Whether values differ by no more than ``rounding``, relative to the largest: see `rounding_of`."""
     return bool(np.ptp(values) <= rounding * np.abs(values).max())
+
+
+def require_named(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
+    """Refuse rows that have no value in the columns ``names``, which say what the rows are of: a run, a method."""
+    for name in names:
+        nameless = frame[name].isna().to_numpy()
+        if nameless.any():
+            raise InputError(
+                f"{where}: {nameless.sum()} row(s) have no {name!r}; counted from 0: "
+                f"{listed(np.flatnonzero(nameless))}. Fill or drop them."
+            )
 
 
 def require_distinct(names: Sequence[str], where: str, words: str) -> None:

@@ -80,8 +80,12 @@ def test_groups_are_kept_apart():
 @pytest.mark.parametrize(
     ("change", "roles", "words"),
     [
-        (lambda frame: frame[frame["a"] != frame["b"]], ROLES, "the run '00' has 0 values with its checkpoint before"),
-        (lambda frame: pd.concat([frame, frame.tail(2)]), ROLES, "the run '32' has 2 values"),
+        (
+            lambda frame: frame[frame["a"] != frame["b"]],
+            ROLES,
+            "12 run.s., the first '00', have no value with",
+        ),
+        (lambda frame: pd.concat([frame, frame.tail(2)]), ROLES, "stand more than once: a='32', b='32'"),
         (lambda frame: frame.iloc[1:], ROLES, "'00', '01' has 0 values"),
         (lambda frame: frame, roles_of_runs(RUNS[RUNS["init_seed"] < 2]), "2 starts; 3 are the fewest"),
         (lambda frame: frame.drop(columns="cka"), ROLES, "cka"),

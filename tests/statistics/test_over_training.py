@@ -44,7 +44,8 @@ def test_each_checkpoint_has_the_means_of_similarity_by_kind():
 
 def test_the_change_is_the_difference_of_the_means_and_the_first_has_none():
     found = similarity_over_training(pairs_of(drift=0.1), "cka", ROLES)
-    for _, rows in found.groupby("shares", sort=False):
+    assert found.loc[found["shares"] == "checkpoint before", "change"].isna().all()  # other steps apart each time
+    for _, rows in found[found["shares"] != "checkpoint before"].groupby("shares", sort=False):
         assert rows["change"].isna().tolist() == [True] + [False] * (len(rows) - 1)
         np.testing.assert_allclose(rows["change"].iloc[1:], np.diff(rows["mean"]), rtol=0, atol=1e-12)
         assert rows["previous"].iloc[1:].tolist() == rows["checkpoint"].iloc[:-1].tolist()
@@ -92,6 +93,25 @@ def test_other_masks_have_students_interval_over_pairs_and_the_checkpoint_before
     assert before["lower"].isna().all()
 
 
+def test_a_pair_turned_round_is_the_same_pair_and_a_change_is_of_pairs_that_both_checkpoints_have():
+    frame = pairs_of(seed=4)
+    expected = similarity_over_training(frame, "cka", ROLES)
+    one = (frame["a"] == "00") & (frame["b"] == "00-d9") & (frame["checkpoint"] == 100)
+    turned = frame.assign(a=frame["a"].where(~one, "00-d9"), b=frame["b"].where(~one, "00"))
+    pd.testing.assert_frame_equal(similarity_over_training(turned, "cka", ROLES), expected)
+    named = frame.astype({"a": "category", "b": "category"})  # as a file may have them
+    pd.testing.assert_frame_equal(similarity_over_training(named, "cka", ROLES), expected)
+    found = similarity_over_training(frame[~one], "cka", ROLES).set_index(["shares", "checkpoint"])
+    others = frame[
+        (frame["b"].isin(["11-d8", "22-d7"])) & (frame["a"].str.cat(frame["b"]).isin(["1111-d8", "2222-d7"]))
+    ]
+    wide = others.pivot(index="a", columns="checkpoint", values="cka")
+    row, changes = found.loc[("other masks", 100)], wide[100] - wide[10]
+    reach = stats.t.ppf(0.975, 1) * stats.sem(changes)
+    numbers = [row["pairs"], row["change"], row["change_lower"], row["change_upper"]]
+    np.testing.assert_allclose(numbers, [2, changes.mean(), changes.mean() - reach, changes.mean() + reach], rtol=1e-9)
+
+
 def test_a_drift_is_found_in_intervals_that_would_hold_none():
     falls = similarity_over_training(pairs_of(drift=0.2), "cka", ROLES).query("shares == 'neither'").dropna()
     assert (falls["change_upper"] < 0).all()
@@ -126,6 +146,12 @@ def test_groups_are_kept_apart():
         (lambda frame: frame.drop(frame.index[0]), r"'00', '01' has 0 values"),
         (lambda frame: pd.concat([frame, frame.head(1)]), r"'00', '01' has 2 values"),
         (lambda frame: frame.assign(cka=np.inf), "cka"),
+        (lambda frame: frame.assign(checkpoint=frame["checkpoint"].astype(str)), "'checkpoint' holds str"),
+        (lambda frame: frame.assign(checkpoint=frame["checkpoint"].where(frame["checkpoint"] > 10)), "missing or inf"),
+        (lambda frame: frame[(frame["checkpoint"] != 100) | (frame["a"] == frame["b"])], r"'00', '01' has 0 values"),
+        (lambda frame: pd.concat([frame, frame[frame["b"] == "00-d9"]]), "more than once: a='00', b='00-d9'"),
+        (lambda frame: pd.concat([frame, frame.query("a == '00' and b == '00'")]), "more than once: a='00', b='00'"),
+        (lambda frame: frame.assign(a=[None, *frame["a"][1:]]), r"1 row\(s\) have no 'a'"),
     ],
 )
 def test_what_cannot_be_told_is_refused(change, words):

@@ -65,8 +65,19 @@ def test_one_run_has_a_difference_and_no_interval():
     assert found[["sd", "lower", "upper"]].isna().all(axis=None)
 
 
+def test_levels_that_are_true_and_false_are_levels_and_no_choice_of_rows():
+    frame = runs()[lambda frame: frame["method"] != "z"]
+    named = paired_differences(frame, "rho", "method")
+    found = paired_differences(frame.assign(method=frame["method"] == "x"), "rho", "method")
+    assert found[["first", "second"]].to_numpy().tolist() == [[True, False]]
+    pd.testing.assert_frame_equal(found.iloc[:, 2:], named.iloc[:, 2:])
+
+
 def test_what_cannot_be_compared_is_refused():
     frame = runs()
+    for column in ("run", "method"):
+        with pytest.raises(InputError, match=rf"1 row\(s\) have no '{column}'"):
+            paired_differences(frame.assign(**{column: [None, *frame[column][1:]]}), "rho", "method")
     with pytest.raises(InputError, match=r"1 run\(s\) lack a level of 'method'.*'r0' has no 'y'"):
         paired_differences(frame.drop(index=1), "rho", "method")
     with pytest.raises(InputError, match="'method' has 1 level"):

@@ -138,13 +138,34 @@ def test_ordered_pairs_and_groups():
     assert found["mean"].item() == pytest.approx(4 / 6 + 20 / 6)
 
 
+def test_names_of_runs_may_be_categories():
+    table = pd.DataFrame({"a": list("aab"), "b": list("bcc"), "cka": [0.5, 0.6, 0.7]})
+    categories = table.astype({"a": "category", "b": "category"})  # of the one column others than of the other
+    pd.testing.assert_frame_equal(mean_over_pairs(categories, "cka"), mean_over_pairs(table, "cka"))
+    pairs = pairs_of()
+    categories = pairs.astype({"a": "category", "b": "category"})
+    pd.testing.assert_frame_equal(
+        similarity_by_kind(categories, "cka", ROLES, permutations=99),
+        similarity_by_kind(pairs, "cka", ROLES, permutations=99),
+    )
+
+
 def test_bad_pairs():
     table = pd.DataFrame({"a": list("aab"), "b": list("bcc"), "cka": [0.5, 0.6, 0.7]})
     with pytest.raises(InputError, match="stands twice"):
         mean_over_pairs(pd.concat([table, table]), "cka")
+    turned = table.head(1).rename(columns={"a": "b", "b": "a"})
+    with pytest.raises(InputError, match=r"1 of 3 pairs stand in both orders.*\['a', 'c'\], in one"):
+        mean_over_pairs(pd.concat([table, turned]), "cka")
+    with pytest.raises(InputError, match="every pair is one of 'a': without that run no pair is left"):
+        mean_over_pairs(table.assign(a="a", b=list("bcd")), "cka")
+    with pytest.raises(InputError, match=r"1 row\(s\) have no 'b'"):
+        mean_over_pairs(table.assign(b=["b", None, "c"]), "cka")
+    with pytest.raises(InputError, match=r"columns \['runs'\] of its own"):
+        mean_over_pairs(table.assign(runs=1), "cka", by="runs")
     with pytest.raises(InputError, match="2 runs"):
         mean_over_pairs(table.head(1), "cka")
     with pytest.raises(InputError, match="nothing to compare"):
         mean_over_pairs(table.assign(cka=np.nan), "cka")
-    with pytest.raises(InputError, match="the run 'a' is in every pair"):
+    with pytest.raises(InputError, match="every pair is one of 'a'"):
         mean_over_pairs(table.assign(a="a", b=list("bcd")), "cka")

@@ -8,10 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from addends.checks import check_level, finite_numbers, groups_of, names_of, require_columns
+from addends.checks import check_level, finite_numbers, groups_of, names_of
 from addends.errors import InputError
 from addends.statistics.pairs import KINDS, means_by_kind, without_each
-from addends.statistics.similarities import FLOORS, labels_of_factorial, matrix_of_pairs, twins_and_before
+from addends.statistics.similarities import (
+    FLOORS,
+    labels_of_factorial,
+    matrix_of_pairs,
+    twins_and_before,
+    with_named_ends,
+)
 
 _NUMBERS = ["pairs", "mean", "lower", "upper", "change", "change_lower", "change_upper"]
 _FOUND = ["shares", "checkpoint", "previous", *_NUMBERS]
@@ -36,7 +42,7 @@ def similarity_over_training(
     and the interval is m +- t se, with n - 1 degrees of freedom of the smaller n. Where a factor has two levels only,
     the pairs of some kinds are gone without one of them, and there is no interval. A run and its copy under other masks
     share no run with another such pair: their interval is Student's, over pairs. A run beside its checkpoint before has
-    none: it is read as a floor alone.
+    none, and no change: how many steps lie between the two differs from checkpoint to checkpoint.
 
     Parameters
     ----------
@@ -58,7 +64,7 @@ def similarity_over_training(
     DataFrame
         The columns of ``by``; shares ("start", "course", "neither", "other masks", "checkpoint before"); checkpoint,
         previous; pairs; mean, lower, upper; change, change_lower, change_upper, missing at the first checkpoint of a
-        kind. A kind that a checkpoint has no pair of has no row there.
+        kind, and of a run beside itself. A kind that a checkpoint has no pair of has no row there.
 
         >>> roles = pd.DataFrame({"run": list("abcd"), "init_seed": [1, 1, 2, 2], "order_seed": [1, 2, 1, 2]})
         >>> pairs = pd.DataFrame({"a": list("aaabbc"), "b": list("bcdcdd"), "cka": [0.9, 0.5, 0.4, 0.4, 0.5, 0.9]})
@@ -72,8 +78,8 @@ def similarity_over_training(
     Raises
     ------
     InputError
-        If a column is missing, there is one checkpoint only, a pair of the factorial's runs has no value or several at
-        one of them, or the factorial is not fully crossed.
+        If a column or a run's name is missing, a checkpoint is no number, there is one checkpoint only, a pair of the
+        factorial's runs has no value or several at one of them, or the factorial is not fully crossed.
 
     References
     ----------
@@ -82,7 +88,8 @@ def similarity_over_training(
     where = f"similarity_over_training({value!r})"
     check_level(level, where)
     by = names_of(by, "by", where)
-    require_columns(frame, [*by, step, "a", "b"], where)
+    frame = with_named_ends(frame, [*by, step], where)
+    finite_numbers(frame, step, where, "Checkpoints are training steps, which put them in order.")
     finite_numbers(frame, value, where, "Leave the layer and term out where spaces do not vary.")
     inside, labels = labels_of_factorial(roles, where)
     tables = []
@@ -92,7 +99,7 @@ def similarity_over_training(
             raise InputError(f"{where}: one checkpoint ({steps[0]}): two or more are needed to see a change.")
         at = {each: part[part[step] == each] for each in steps}
         matrices = np.stack([matrix_of_pairs(rows, value, inside["run"].tolist(), where) for rows in at.values()])
-        table = pd.concat([_of_kinds(matrices, labels, steps, level), _of_floors(at, value, roles, level)])
+        table = pd.concat([_of_kinds(matrices, labels, steps, level), _of_floors(at, value, roles, level, where)])
         for place, (name, level_of) in enumerate(group.items()):
             table.insert(place, name, [level_of] * len(table))
         tables.append(table)
@@ -114,7 +121,13 @@ def _of_kinds(matrices: np.ndarray, labels: np.ndarray, steps: Sequence[int], le
     rows = []
     for number, kind in enumerate(KINDS):
         rows += _rows(
-            kind, steps, [counts[number]] * len(steps), means[:, number], reach[:, number], reach_of_change[:, number]
+            kind,
+            steps,
+            [counts[number]] * len(steps),
+            means[:, number],
+            np.diff(means[:, number]),
+            reach[:, number],
+            reach_of_change[:, number],
         )
     return pd.DataFrame(rows)
 
@@ -124,11 +137,12 @@ def _two_way(spared: Sequence[np.ndarray]) -> np.ndarray:
     return np.sqrt(sum((len(v) - 1) / len(v) * np.square(v - v.mean(axis=0)).sum(axis=0) for v in spared))
 
 
-def _of_floors(at: dict[int, pd.DataFrame], value: str, roles: pd.DataFrame, level: float) -> pd.DataFrame:
+def _of_floors(at: dict[int, pd.DataFrame], value: str, roles: pd.DataFrame, level: float, where: str) -> pd.DataFrame:
     """The rows of the two floors, at the checkpoints that have them."""
     rows = []
     for number, floor in enumerate(FLOORS):
-        chosen = {step: twins_and_before(part, roles)[number].set_index(["a", "b"])[value] for step, part in at.items()}
+        rows_at = {step: twins_and_before(part, roles, where)[number] for step, part in at.items()}
+        chosen = {step: part.set_index(["a", "b"])[value] for step, part in rows_at.items()}
         chosen = {step: values for step, values in chosen.items() if len(values)}
         if not chosen:
             continue
@@ -143,6 +157,8 @@ def _of_floors(at: dict[int, pd.DataFrame], value: str, roles: pd.DataFrame, lev
             list(wide.columns),
             wide.notna().sum().tolist(),
             wide.mean().to_numpy(),
+            # Of pairs that both have, and not of all that either has; a checkpoint and the one before it are no such.
+            changes.mean().to_numpy() if floor == "other masks" else missing[1:],
             missing if reach is None else reach,
             missing[1:] if reach_of_change is None else reach_of_change,
         )
@@ -160,10 +176,11 @@ def _rows(
     steps: Sequence[int],
     counts: Sequence[int],
     means: np.ndarray,
+    change: np.ndarray,
     reach: np.ndarray,
     reach_of_change: np.ndarray,
 ) -> list[dict]:
-    changes = np.concatenate([[np.nan], np.diff(means)])
+    changes = np.concatenate([[np.nan], change])
     reaches = np.concatenate([[np.nan], reach_of_change])
     return [
         {

@@ -17,6 +17,7 @@ from addends.checks import (
     names_of,
     require_columns,
     require_distinct,
+    require_named,
 )
 from addends.errors import InputError
 
@@ -67,18 +68,21 @@ def paired_differences(
     Raises
     ------
     InputError
-        If a column is missing, a value is missing or infinite, there are fewer than two levels, or a run lacks one.
+        If a column is missing, a value is missing or infinite, a row names no run or level, there are fewer than two
+        levels, or a run lacks one.
     """
     where = f"paired_differences({value!r})"
     check_level(level, where)
     by = names_of(by, "by", where)
     require_distinct([*by, between, run, value], where, "by, between, run and value")
     require_columns(frame, [*by, between, run], where)
+    require_named(frame, [between, run], where)
     finite_numbers(frame, value, where, "Leave the rows out where there is nothing to average, and say so.")
     rows = []
     for group, part in groups_of(frame, by, _FOUND, where):
         levels = list(dict.fromkeys(part[between]))
-        wide = part.pivot_table(index=run, columns=between, values=value, aggfunc="mean", observed=True)[levels]
+        wide = part.pivot_table(index=run, columns=between, values=value, aggfunc="mean", observed=True)
+        wide = wide.iloc[:, wide.columns.get_indexer(levels)]  # [[True, False]] would choose rows
         _check_complete(wide, between, group, where)
         runs = len(wide)
         quantile = float(stats.t.ppf((1 + level) / 2, runs - 1)) if runs > 1 else np.nan
