@@ -1,10 +1,12 @@
-"""The evidence board: claims by analyses, each an effect with its interval, what it rests on, and its verdict in words."""
+"""The evidence board: claims by analyses, each an effect with its interval and, in words, its verdict."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import Transform, blended_transform_factory
 
 from addends.checks import refuse_repeated, require_columns
 from addends.figures.style import VERDICT_MARKS
@@ -51,7 +53,7 @@ def evidence_board(data: pd.DataFrame, claims: dict[str, str], ax: plt.Axes | No
     return ax
 
 
-def _effect(ax: plt.Axes, row: tuple, height: float, beside: object) -> None:
+def _effect(ax: plt.Axes, row: Any, height: float, beside: Transform) -> None:
     mark, colour = VERDICT_MARKS[row.verdict]
     runs = "" if pd.isna(row.runs) else f" ({row.runs} runs{', parts replaced' if row.causal else ''})"
     ax.text(0.02, height, f"{row.analysis}{runs}", va="center", fontsize="small", transform=beside)

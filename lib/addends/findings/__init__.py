@@ -1,4 +1,4 @@
-"""The findings: what the tables say of the paper's claims, in effects with intervals and in sentences that are asserted.
+"""The findings: what the tables say of the paper's claims, in effects with intervals and in asserted sentences.
 
 On the way of the data: evidence (the tables that the findings rest on, read once), effects (of each claim, with the
 verdict of its rule), headlines (each sentence with its numbers and the assertion that holds it), distortions (copies of

@@ -143,9 +143,7 @@ def spaces(evidence: Evidence, draws: int, seed: int) -> Iterator[dict]:
         yield row | {"primary": False, "analysis": f"a made-up language: {row['analysis']}"}
 
 
-def _apart(
-    evidence: Evidence, pairs: pd.DataFrame, suite: str, layer: int, sentences: int | None
-) -> Iterator[dict]:
+def _apart(evidence: Evidence, pairs: pd.DataFrame, suite: str, layer: int, sentences: int | None) -> Iterator[dict]:
     roles = evidence.runs[evidence.runs["suite"] == suite]
     compared = set(pairs["a"]) | set(pairs["b"])
     roles = roles[roles["run"].isin(compared) & roles["role"].notna()]

@@ -111,7 +111,9 @@ def _runs(folder: Path) -> pd.DataFrame:
     """The runs of a suite, and what each of a factorial is there for; missing where there is none."""
     runs = tables.read_suite(folder, "runs")
     crossed_runs = runs[runs["block"] == "factorial"] if "factorial" in set(runs["block"]) else runs.iloc[:0]
-    roles = roles_of_runs(crossed_runs)[["run", "role"]] if len(crossed_runs) else runs[["run"]].iloc[:0].assign(role="")
+    roles = (
+        roles_of_runs(crossed_runs)[["run", "role"]] if len(crossed_runs) else runs[["run"]].iloc[:0].assign(role="")
+    )
     columns = ["run", "suite", "block", "init_seed", "order_seed"]
     return runs[columns].merge(roles, on="run", how="left")
 
@@ -133,7 +135,11 @@ def _cells(folder: Path, names: list[str], last: int, count: int) -> pd.DataFram
     at = tables.read_suite(folder, "measurements", names[:1], ["checkpoint"], filters=reference)["checkpoint"]
     steps = sorted(at.unique())[-count:] if count > 1 else [last]
     return tables.read_suite(
-        folder, "measurements", names, columns, filters=[*reference, ("checkpoint", "in", [int(step) for step in steps])]
+        folder,
+        "measurements",
+        names,
+        columns,
+        filters=[*reference, ("checkpoint", "in", [int(step) for step in steps])],
     )
 
 

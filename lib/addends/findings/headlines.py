@@ -54,7 +54,7 @@ class Headline:
         code = compile(self.asserted, f"headline {self.name}", "eval")
         if any(not np.isfinite(numbers[name]) for name in code.co_names):
             return False
-        return bool(eval(code, {"__builtins__": {}}, dict(numbers)))  # noqa: S307 - an expression of this module
+        return bool(eval(code, {"__builtins__": {}}, dict(numbers)))
 
 
 HEADLINES: dict[str, Headline] = {}
@@ -106,8 +106,9 @@ def _signed(evidence: Evidence, term: str) -> pd.Series:
 
 @headline(
     "A1",
-    "Over a training, geometry moves with quality. The importance of the target's part of the last state rises with chrF in "
-    "each of {runs:.0f} runs (a rank correlation of {target:.2f} in the mean), that of the source's part falls ({source:.2f}).",
+    "Over a training, geometry moves with quality. The importance of the target's part of the last state rises "
+    "with chrF in each of {runs:.0f} runs (a rank correlation of {target:.2f} in the mean), that of the source's "
+    "part falls ({source:.2f}).",
     "target_smallest > 0.5 and source_largest < -0.5",
 )
 def over_a_training(evidence: Evidence) -> Numbers:
@@ -119,8 +120,9 @@ def over_a_training(evidence: Evidence) -> Numbers:
 
 @headline(
     "A2",
-    "That is the trend of training: another run's quality does as well. Changes from one checkpoint to the next go "
-    "together by {own:.2f}, with another run's by {other:.2f}; the difference is {excess:.3f} ({lower:.3f} to {upper:.3f}).",
+    "That is the trend of training: another run's quality does as well. Changes from one checkpoint to the next "
+    "go together by {own:.2f}, with another run's by {other:.2f}; the difference is {excess:.3f} ({lower:.3f} to "
+    "{upper:.3f}).",
     "own > 0.2 and lower < 0 < upper < smallest_effect",
 )
 def no_more_than_others(evidence: Evidence) -> Numbers:
@@ -133,23 +135,25 @@ def no_more_than_others(evidence: Evidence) -> Numbers:
 
 @headline(
     "A3",
-    "In the released tables it is the same: the median correlation over all pairs of checkpoints is {all_pairs:.2f} in "
-    "size, over late and close ones {close:.2f}.",
+    "In the released tables it is the same: the median correlation over all pairs of checkpoints is "
+    "{all_pairs:.2f} in size, over late and close ones {close:.2f}.",
     "all_pairs > 4 * close and signed > 0",
 )
 def released_trend(evidence: Evidence) -> Numbers:
     """Sizes over all series on own output, and the sign of one of them: norm ratio of T with BLEU, last layer."""
     own = evidence.released["coefficients"].query("target == 'own'")
-    one = own.query("by == 'sublayer' and layer == 6 and term == 'T' and indicator == 'norm_ratio' and metric == 'bleu'")
+    one = own.query(
+        "by == 'sublayer' and layer == 6 and term == 'T' and indicator == 'norm_ratio' and metric == 'bleu'"
+    )
     sizes = own[["rho_pairs", "rho_late_short_lag"]].abs().median()
     return {"all_pairs": sizes["rho_pairs"], "close": sizes["rho_late_short_lag"], "signed": one["rho_pairs"].min()}
 
 
 @headline(
     "B1",
-    "In the last layer, geometry belongs to the sentence: importance of cross-attention has {minus:.0%} of its variance "
-    "between sentences and {plus:.0%} in all that differs between runs, a difference of {estimate:.2f} ({lower:.2f} to "
-    "{upper:.2f}).",
+    "In the last layer, geometry belongs to the sentence: importance of cross-attention has {minus:.0%} of its "
+    "variance between sentences and {plus:.0%} in all that differs between runs, a difference of {estimate:.2f} "
+    "({lower:.2f} to {upper:.2f}).",
     "upper < 0",
 )
 def last_layer(evidence: Evidence) -> Numbers:
@@ -162,9 +166,9 @@ def last_layer(evidence: Evidence) -> Numbers:
 
 @headline(
     "B2",
-    "In the first layer it belongs to the model: the sentence's share is larger than what differs between runs for "
-    "{first_wins:.0f} of {cells:.0f} parts in layer {first:.0f}, for {middle_wins:.0f} in layer {middle:.0f}, and for "
-    "{last_wins:.0f} in layer {last:.0f}.",
+    "In the first layer it belongs to the model: the sentence's share is larger than what differs between runs "
+    "for {first_wins:.0f} of {cells:.0f} parts in layer {first:.0f}, for {middle_wins:.0f} in layer {middle:.0f}, "
+    "and for {last_wins:.0f} in layer {last:.0f}.",
     "last_wins == cells and first_wins <= cells / 4",
 )
 def layer_by_layer(evidence: Evidence) -> Numbers:
@@ -176,16 +180,18 @@ def layer_by_layer(evidence: Evidence) -> Numbers:
     by_layer = wins.groupby("layer").agg(["sum", "size"])
     layers = sorted(by_layer.index)
     found = {"cells": by_layer["size"].max()}
-    for place, layer in zip(("first", "middle", "last"), (layers[0], layers[len(layers) // 2], layers[-1]), strict=True):
+    for place, layer in zip(
+        ("first", "middle", "last"), (layers[0], layers[len(layers) // 2], layers[-1]), strict=True
+    ):
         found |= {place: layer, f"{place}_wins": by_layer.loc[layer, "sum"]}
     return {name: float(value) for name, value in found.items()}
 
 
 @headline(
     "C1",
-    "Two runs do not share a space: on a made-up language the last states of runs that share their course have a CKA that "
-    "is lower by {apart:.2f} ({lower:.2f} to {upper:.2f}) than that of one run and its own checkpoint before, each token "
-    "type's mean taken off.",
+    "Two runs do not share a space: on a made-up language the last states of runs that share their course have a "
+    "CKA that is lower by {apart:.2f} ({lower:.2f} to {upper:.2f}) than that of one run and its own checkpoint "
+    "before, each token type's mean taken off.",
     "lower > smallest_effect",
 )
 def apart(evidence: Evidence) -> Numbers:
@@ -198,8 +204,8 @@ def apart(evidence: Evidence) -> Numbers:
 
 @headline(
     "C2",
-    "And still they are alike beyond the identity of tokens: their CKA is {alike:.2f} ({lower:.2f} to {upper:.2f}), and "
-    "{permuted:.2f} where tokens of one type are exchanged.",
+    "And still they are alike beyond the identity of tokens: their CKA is {alike:.2f} ({lower:.2f} to "
+    "{upper:.2f}), and {permuted:.2f} where tokens of one type are exchanged.",
     "lower > permuted_upper",
 )
 def alike(evidence: Evidence) -> Numbers:
@@ -215,15 +221,17 @@ def alike(evidence: Evidence) -> Numbers:
 
 @headline(
     "C3",
-    "On a made-up language it is the start that makes two runs alike, and not the order of the data: the same start adds "
-    "{start:.2f} ({start_lower:.2f} to {start_upper:.2f}) to the CKA of two runs, the same course {course:.3f} "
-    "({course_lower:.3f} to {course_upper:.3f}).",
+    "On a made-up language it is the start that makes two runs alike, and not the order of the data: the same "
+    "start adds {start:.2f} ({start_lower:.2f} to {start_upper:.2f}) to the CKA of two runs, the same course "
+    "{course:.3f} ({course_lower:.3f} to {course_upper:.3f}).",
     "start_lower > 0 and course_upper < start_lower / 5",
 )
 def start_or_course(evidence: Evidence) -> Numbers:
     """The factorial of the made-up language, last states as they are."""
     made_up = evidence.pairs["suite"].unique()[-1]
-    pairs = evidence.pairs[(evidence.pairs["suite"] == made_up) & (evidence.pairs["rows"] == "all")].dropna(subset=["cka"])
+    pairs = evidence.pairs[(evidence.pairs["suite"] == made_up) & (evidence.pairs["rows"] == "all")].dropna(
+        subset=["cka"]
+    )
     roles = evidence.runs[evidence.runs["suite"] == made_up][["run", "init_seed", "order_seed", "role"]]
     last = pairs[pairs["layer"] == pairs["layer"].max()]
     found = similarity_by_kind(last, "cka", roles, permutations=99).set_index("shares")
@@ -236,8 +244,8 @@ def start_or_course(evidence: Evidence) -> Numbers:
 
 @headline(
     "C4",
-    "In the released tables two seeds agree less and less, token by token: {early:.2f} early, {late:.2f} at the end "
-    "(cosine of the source's part, last layer).",
+    "In the released tables two seeds agree less and less, token by token: {early:.2f} early, {late:.2f} at the "
+    "end (cosine of the source's part, last layer).",
     "early > late > 0",
 )
 def released_agreement(evidence: Evidence) -> Numbers:
@@ -261,8 +269,8 @@ def lost(evidence: Evidence) -> Numbers:
 
 @headline(
     "D2",
-    "Importance tells what cross-attention does: with the loss without it, it has a rank correlation over tokens that is "
-    "{S:.2f} ({S_lower:.2f} to {S_upper:.2f}) above what frequency and position give.",
+    "Importance tells what cross-attention does: with the loss without it, it has a rank correlation over tokens "
+    "that is {S:.2f} ({S_lower:.2f} to {S_upper:.2f}) above what frequency and position give.",
     "S_lower > smallest_effect",
 )
 def told(evidence: Evidence) -> Numbers:
@@ -282,7 +290,7 @@ def told_less(evidence: Evidence) -> Numbers:
 
 
 def _told(evidence: Evidence) -> Numbers:
-    found = {}
+    found: Numbers = {}
     for row in what_parts_do(evidence, 0, 0):
         if "share nothing" in row["analysis"]:
             term = row["analysis"].split("importance of ")[1][0]
