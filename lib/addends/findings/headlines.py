@@ -71,7 +71,7 @@ def headline(name: str, sentence: str, asserted: str) -> Callable[[Callable[[Evi
 
 
 def checked(evidence: Evidence, names: list[str] | None = None) -> pd.DataFrame:
-    """The headlines with their numbers filled in: name, claim, sentence, asserted, numbers.
+    """The headlines with their numbers filled in: name, claim, sentence, asserted, numbers, function (its name).
 
     Raises
     ------
@@ -84,10 +84,10 @@ def checked(evidence: Evidence, names: list[str] | None = None) -> pd.DataFrame:
         numbers = one.numbers(evidence)
         if not one.holds(numbers):
             wrong.append(f"{name}: {one.sentence.format(**numbers)!r} is asserted by {one.asserted!r}, of {numbers}")
-        rows.append((name, one.claim, one.sentence.format(**numbers), one.asserted, numbers))
+        rows.append((name, one.claim, one.sentence.format(**numbers), one.asserted, numbers, one.numbers.__name__))
     if wrong:
         raise DataError("\n  ".join(["The data no longer say:", *wrong, "Change the sentence, or find what changed."]))
-    return pd.DataFrame(rows, columns=["name", "claim", "sentence", "asserted", "numbers"])
+    return pd.DataFrame(rows, columns=["name", "claim", "sentence", "asserted", "numbers", "function"])
 
 
 def _of_claim(evidence: Evidence, claim: str, coefficient: str) -> pd.Series:
