@@ -126,6 +126,18 @@ FRAMES = {
         "permuted": [0.25, None],
         "tokens": 30,
     },
+    "attributions": {
+        "run": "a",
+        "method": ["alti", "removal, part"],
+        "kind": ["attribution", "removal"],
+        "yardstick": ["mask", "embedding"],
+        "sense": "size",
+        "special_tokens": [True, False],
+        "agreement": [0.5, -0.25],
+        "permuted": [0.25, 0.0],
+        "rows": [30, 20],
+        "sentences": 3,
+    },
     "run_pairs": {
         "a": "a",
         "b": ["b", "a"],
@@ -315,6 +327,12 @@ def test_the_same_row_twice_is_refused(table):
 def test_a_count_that_may_be_missing_is_not_cut_to_a_whole_number():
     with pytest.raises(DataError, match=r"'source_tokens': whole numbers are wanted \(e\.g\. 2\.5\)"):
         tables.validate(frame_of("sentences").assign(source_tokens=[2.5, None]), "sentences")
+
+
+@pytest.mark.parametrize("given", [["yes", "no"], [1, 0], [True, None]])
+def test_a_flag_is_true_or_false_and_nothing_that_can_be_read_as_such(given):
+    with pytest.raises(DataError, match=r"'special_tokens': True and False are wanted, and not"):
+        tables.validate(frame_of("attributions").assign(special_tokens=given), "attributions")
 
 
 def test_a_key_in_two_files_is_refused_and_both_are_named(tmp_path, quality):

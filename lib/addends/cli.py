@@ -140,12 +140,13 @@ def intervene(
     work: Work = Path("runs"),
     data: Data = Path("data"),
     seed: Annotated[int, typer.Option(min=0, help="Draws the sentences that means are taken over.")] = 0,
-    again: Annotated[bool, typer.Option("--again", help="Also runs whose table is there.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also tables that are there.")] = False,
 ) -> None:
     """Ask what the parts of each trained run do: replace them, and see what becomes of what the run says.
 
-    The table interventions has, sentence by sentence, the change of the reference's log-probability and logit. A run
-    whose table is there is left alone.
+    The table interventions has, sentence by sentence, the change of the reference's log-probability and logit,
+    token_agreement how well the decomposition tells it, and attributions how well it and other methods tell what single
+    source tokens do. Tables that are there are left alone.
     """
     from addends.runs import intervening  # imports torch
 

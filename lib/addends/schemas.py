@@ -17,6 +17,7 @@ interventions run, sentence, effect, replace, by, layer, term             logpro
                                                                           importance, cosine, norm_ratio
 token_        run, effect, replace, by, layer, term, said                 rho, permuted, tokens
 agreement
+attributions  run, method, yardstick, sense, special_tokens               kind, agreement, permuted, rows, sentences
 run_pairs     a, b, checkpoint, b_checkpoint, layer, by, term, rows       cka, procrustes, rank agreement of each
                                                                           indicator, kl, standard errors; tokens
 stitches      encoder, decoder, place, layer, map, start                  bleu, chrf, nll, explained, penalty
@@ -26,7 +27,8 @@ stitches      encoder, decoder, place, layer, map, start                  bleu, 
 vector is missing. ``set`` tells the held-out sentences, which everything is measured on, from the further ones, which
 serve quality alone. ``rows`` says what was done to the rows of two spaces before they were compared; ``by`` and
 ``term`` are "state" for the sum of all parts. The layer of an intervention is missing where sublayers of all layers are
-replaced, that of a stitch where the encoder is read. ``lineage`` says what proves where a run's weights come from: a
+replaced, that of a stitch where the encoder is read. ``special_tokens`` says whether special source tokens were among
+those that a method and a yardstick ranked. ``lineage`` says what proves where a run's weights come from: a
 "chain" of records from step 0 on, "hashes" of the weights alone, or "none".
 """
 
@@ -52,6 +54,9 @@ ROWS = ("all", "within types", "permuted")
 MAPS = ("own", "none", "random", "rotation", "affine", "trained")
 PLACES = ("encoder", "layer")
 STARTS = ("run", "untrained")
+KINDS = ("attribution", "floor", "removal")
+YARDSTICKS = ("mask", "embedding")
+SENSES = ("size", "signed")
 LINEAGES = ("chain", "hashes", "none")
 
 _finite = pa.Check(lambda values: np.isfinite(values.astype("float64")), name="finite", error="is infinite")
@@ -64,6 +69,10 @@ def _text(*allowed: str) -> pa.Column:
 def _count(nullable: bool = False) -> pa.Column:
     dtype = "Int64" if nullable else "int64"
     return pa.Column(dtype, pa.Check.ge(0), nullable=nullable, coerce=True)
+
+
+def _flag() -> pa.Column:
+    return pa.Column("bool", coerce=True)
 
 
 def _number(required: bool = True) -> pa.Column:
@@ -209,6 +218,21 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "tokens": _count(),
         },
     ),
+    "attributions": _schema(
+        ("run", "method", "yardstick", "sense", "special_tokens"),
+        {
+            "run": _text(),
+            "method": _text(),
+            "kind": _text(*KINDS),
+            "yardstick": _text(*YARDSTICKS),
+            "sense": _text(*SENSES),
+            "special_tokens": _flag(),
+            "agreement": _number(),
+            "permuted": _number(),
+            "rows": _count(),
+            "sentences": _count(),
+        },
+    ),
     "run_pairs": _schema(
         ("a", "b", "checkpoint", "b_checkpoint", "layer", "by", "term", "rows"),
         {
@@ -321,9 +345,13 @@ def _altered(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
     found = []
     for name, column in schema.columns.items():
         kind = str(column.dtype).lower()
-        if name not in frame or not ("int" in kind or "float" in kind):
+        if name not in frame or not ("int" in kind or "float" in kind or kind == "bool"):
             continue
         given = frame[name]
+        if kind == "bool":
+            if given.dtype != bool:
+                found.append(f"column {name!r}: True and False are wanted, and not {given.dtype}")
+            continue
         wanted = "whole numbers" if "int" in kind else "numbers"
         types = (pd.api.types.is_bool_dtype, pd.api.types.is_complex_dtype, pd.api.types.is_datetime64_any_dtype)
         if any(is_of(given) for is_of in types) or pd.api.types.is_timedelta64_dtype(given):

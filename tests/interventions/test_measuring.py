@@ -10,6 +10,7 @@ import addends
 from addends import tables
 from addends.errors import InputError, UnsupportedModelError
 from addends.interventions import (
+    agreement_means,
     batches_of,
     beside_effects,
     intervene,
@@ -17,8 +18,10 @@ from addends.interventions import (
     measure_agreement,
     measure_effects,
     measuring,
+    part_removals,
     rank_agreement,
     source_attributions,
+    source_floors,
     source_removals,
     take_means,
 )
@@ -28,6 +31,7 @@ from tests.decomposition.small_models import make
 KEY = ["sentence", "effect", "replace", "by", "layer", "term"]
 VALUES = ["logprob", "logit", "share", "importance", "cosine", "norm_ratio"]
 QUIET = {"progress": False}
+COUNTS = {5: 8, 6: 3, 9: 1}
 
 
 @pytest.fixture(scope="module")
@@ -157,25 +161,50 @@ def mean(double, tokenizer):
 
 
 def test_agreement_is_that_of_each_sentence_however_they_are_batched(double, tokenizer, mean):
-    found = measure_agreement(double, tokenizer, SOURCES, TARGETS, mean, batch_size=3, **QUIET)
-    assert list(found) == ["sentence", "method", "yardstick", "sense", "special_tokens", "agreement", "rows"]
+    found = measure_agreement(double, tokenizer, SOURCES, TARGETS, mean, COUNTS, batch_size=3, seed=4, **QUIET)
+    columns = ["sentence", "method", "yardstick", "sense", "special_tokens", "agreement", "permuted", "rows", "kind"]
+    assert list(found) == columns
     key = ["method", "yardstick", "sense", "special_tokens"]
     for index, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
         batch = addends.encode(double, tokenizer, [source], [target])
         special = [int(batch.input_ids[0, -1])]  # the end
-        expected = rank_agreement(
-            source_attributions(double, batch, special), source_removals(double, batch, mean, special)
-        ).set_index(key)
+        said = [
+            source_attributions(double, batch, special),
+            source_floors(double, batch, COUNTS, 4, special),
+            part_removals(double, batch, special),
+        ]
+        expected = rank_agreement(pd.concat(said), source_removals(double, batch, mean, special)).set_index(key)
         here = found[found["sentence"] == index].set_index(key).reindex(expected.index)
         assert (here["rows"] == expected["rows"]).all()
         # Ranks are the same as long as rounding puts no two tokens in another order: in float64 it does not.
         np.testing.assert_allclose(here["agreement"], expected["agreement"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(here["permuted"], expected["permuted"], rtol=0, atol=1e-9)
 
 
 def test_the_yardsticks_are_shown_among_the_methods(double, tokenizer, mean):
-    found = measure_agreement(double, tokenizer, SOURCES, TARGETS, mean, **QUIET)
+    found = measure_agreement(double, tokenizer, SOURCES, TARGETS, mean, COUNTS, **QUIET)
     itself = found[found["method"] == "removal, " + found["yardstick"]]
     np.testing.assert_allclose(itself["agreement"], 1)
-    assert found["method"].nunique() == 12 + 2
+    kinds = found.groupby("kind")["method"].unique().map(sorted)
+    assert kinds["removal"] == ["removal, embedding", "removal, mask", "removal, part"]
+    assert kinds["floor"] == ["diagonal", "random", "rarity"]
+    assert len(kinds["attribution"]) == 12
+    assert set(kinds.index) == set(tables.KINDS)
     with pytest.raises(InputError, match="one stack only"):
-        measure_agreement(make("gpt2"), tokenizer, SOURCES, TARGETS, mean, **QUIET)
+        measure_agreement(make("gpt2"), tokenizer, SOURCES, TARGETS, mean, COUNTS, **QUIET)
+
+
+def test_a_run_has_the_means_of_its_sentences_and_a_sentence_without_a_control_is_in_neither_mean(
+    double, tokenizer, mean, tmp_path
+):
+    found = measure_agreement(double, tokenizer, SOURCES, TARGETS, mean, COUNTS, **QUIET)
+    found.loc[found["sentence"] == 2, "permuted"] = np.nan
+    means = agreement_means(found)
+    tables.write(means.assign(run="a"), tmp_path / "a.parquet", "attributions")
+    assert len(means) == 18 * 2 * 2 * 2
+    of_one = found.query("method == 'alti' and yardstick == 'mask' and sense == 'size' and not special_tokens")
+    of_one = of_one[of_one["sentence"] != 2]
+    row = means.query("method == 'alti' and yardstick == 'mask' and sense == 'size' and not special_tokens").iloc[0]
+    assert row["agreement"] == pytest.approx(of_one["agreement"].mean(), rel=1e-12)
+    assert row["permuted"] == pytest.approx(of_one["permuted"].mean(), rel=1e-12)
+    assert (row["rows"], row["sentences"], row["kind"]) == (of_one["rows"].sum(), len(of_one), "attribution")

@@ -1,8 +1,12 @@
-"""Removals and rank agreement: a plain re-implementation, exact effects of a linear model, Spearman by scipy."""
+"""Removals and rank agreement: a plain re-implementation, exact effects of a linear model, Spearman by scipy.
+
+The control is held against every permutation of rows that leaves none in its place.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -10,8 +14,16 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+import addends
 from addends.errors import InputError
-from addends.interventions import mean_source_embedding, rank_agreement, source_attributions, source_removals
+from addends.interventions import (
+    intervene,
+    mean_source_embedding,
+    part_removals,
+    rank_agreement,
+    source_attributions,
+    source_removals,
+)
 from addends.interventions.attributions import gradients
 from addends.interventions.reading import Reading
 from tests.decomposition import small_models
@@ -20,6 +32,7 @@ from tests.interventions.linear_toy import linear_toy
 from tests.interventions.test_source_pass import state_of
 
 PLACE = ["sentence", "position", "source"]
+KEY = ["sentence", "method", "yardstick", "sense", "special_tokens"]
 
 
 def values_of(frame: pd.DataFrame, yardstick: str) -> pd.Series:
@@ -156,7 +169,7 @@ def tables(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_agreement_is_the_mean_of_spearmans_correlations():
     attributions, removals = tables()
     found = rank_agreement(attributions, removals)
-    assert list(found) == ["sentence", "method", "yardstick", "sense", "special_tokens", "agreement", "rows"]
+    assert list(found) == [*KEY, "agreement", "permuted", "rows"]
     assert len(found) == 2 * 2 * 2 * 2 * 2
     shuffled = rank_agreement(attributions.sample(frac=1, random_state=1), removals.sample(frac=1, random_state=2))
     pd.testing.assert_frame_equal(shuffled, found)
@@ -173,6 +186,55 @@ def test_agreement_is_the_mean_of_spearmans_correlations():
         assert row.rows == len(values)
 
 
+def rows_of(frame: pd.DataFrame, column: str, special_tokens: bool = True) -> np.ndarray:
+    """(row, source)"""
+    kept = frame if special_tokens else frame[~frame["special"]]
+    return kept.pivot(index="position", columns="source", values=column).to_numpy()
+
+
+@pytest.mark.parametrize("special_tokens", [True, False])
+def test_the_control_is_the_mean_over_all_permutations_of_rows_that_leave_none_in_its_place(special_tokens):
+    attributions, removals = tables()
+    found = rank_agreement(attributions, removals).set_index(KEY)["permuted"]
+    for sentence, rows in ((0, 3), (1, 2)):
+        said = rows_of(attributions.query("sentence == @sentence and method == 'one'"), "value", special_tokens)
+        done = -rows_of(removals.query("sentence == @sentence and yardstick == 'mask'"), "logprob", special_tokens)
+        orders = [order for order in permutations(range(rows)) if all(k != order[k] for k in range(rows))]
+        signed = [spearmanr(said[order[k]], done[k])[0] for order in orders for k in range(rows)]
+        size = [spearmanr(abs(said[order[k]]), abs(done[k]))[0] for order in orders for k in range(rows)]
+        assert found[sentence, "one", "mask", "signed", special_tokens] == pytest.approx(np.mean(signed), abs=1e-12)
+        assert found[sentence, "one", "mask", "size", special_tokens] == pytest.approx(np.mean(size), abs=1e-12)
+
+
+def test_what_is_the_same_in_all_rows_tells_nothing_beyond_the_control():
+    attributions, removals = tables()
+    of_first = attributions[attributions["position"] == 0].set_index(["sentence", "source", "method"])["value"]
+    places = pd.MultiIndex.from_frame(attributions[["sentence", "source", "method"]])
+    same = attributions.assign(value=of_first.loc[places].to_numpy())
+    # Of a sentence's R rows, the mean over t != u of rho(v, d_t) is the mean over t of rho(v, d_t).
+    found = rank_agreement(same, removals)
+    np.testing.assert_allclose(found["permuted"], found["agreement"], rtol=0, atol=1e-12)
+    other = rank_agreement(attributions, removals)
+    assert (other["permuted"] - other["agreement"]).abs().max() > 0.1
+
+
+def test_a_method_agrees_with_itself_wholly_and_with_itself_in_another_row_less():
+    removals = tables()[1]
+    itself = removals[removals["yardstick"] == "mask"].rename(columns={"yardstick": "method"})
+    itself = itself.assign(value=-itself["logprob"]).drop(columns="logprob")
+    found = rank_agreement(itself, removals).query("yardstick == 'mask'")
+    np.testing.assert_allclose(found["agreement"], 1, rtol=0, atol=1e-12)
+    assert (found["permuted"] < 1 - 1e-6).all()
+
+
+def test_a_sentence_of_one_row_has_no_control():
+    attributions, removals = (each[(each["sentence"] == 0) | (each["position"] == 0)] for each in tables())
+    found = rank_agreement(attributions, removals)
+    assert found.loc[found["sentence"] == 1, "rows"].eq(1).all()
+    assert (found["permuted"].isna() == found["sentence"].eq(1)).all()
+    assert found["agreement"].notna().all()
+
+
 def test_rows_that_tell_no_tokens_apart_or_have_a_missing_value_are_left_out():
     attributions, removals = tables()
     first = (attributions["sentence"] == 0) & (attributions["position"] == 0) & (attributions["method"] == "one")
@@ -180,6 +242,12 @@ def test_rows_that_tell_no_tokens_apart_or_have_a_missing_value_are_left_out():
     gone = (removals["sentence"] == 1) & (removals["yardstick"] == "mask")
     removals.loc[gone & (removals["source"] == 2), "logprob"] = np.nan
     found = rank_agreement(attributions, removals)
+    # A row that is left out is no other row's control either: as if it were not there.
+    kept = [each[(each["sentence"] != 0) | (each["position"] != 0)] for each in (attributions, removals)]
+    pd.testing.assert_frame_equal(
+        found.query("sentence == 0 and method == 'one'").reset_index(drop=True),
+        rank_agreement(*kept).query("sentence == 0 and method == 'one'").reset_index(drop=True),
+    )
     rows = found.groupby(["sentence", "method", "yardstick"])["rows"].unique().map(list)
     assert rows[0, "one"].tolist() == [[2], [2]]
     assert rows[0, "two"].tolist() == [[3], [3]]
@@ -199,8 +267,43 @@ def test_a_yardstick_agrees_with_itself_and_a_models_tables_fit():
     assert found["method"].nunique() == 13
 
 
+@pytest.mark.parametrize("name", ["marian", "t5", "mbart"])
+def test_the_removal_of_a_part_is_what_the_head_says_of_the_rest(name):
+    model = make(name, torch.float64)
+    batch = batch_for(model)
+    before = state_of(model)
+    frame = part_removals(model, batch)
+    assert state_of(model) == before
+    assert list(frame) == ["sentence", "position", "source", "special", "method", "value"]
+    assert frame["method"].unique().tolist() == ["removal, part"]
+    assert len(frame) == 5 * 7 + 6 * 4 + 1 * 6
+    parts = addends.decompose(model, batch, by="token", tokens="each")
+    weight, bias = model.lm_head.weight.detach(), getattr(model, "final_logits_bias", 0)
+    scale = model.config.d_model**-0.5 if name == "t5" else 1
+    for sentence, position in ((0, 2), (1, 5), (2, 0)):
+        state, label = parts.states[-1, sentence, position], batch.labels[sentence, position]
+        here = frame.query("sentence == @sentence and position == @position").set_index("source")["value"]
+        for place in here.index:
+            rest = state - parts.vectors[-1, parts.terms.index(f"S{place}"), sentence, position]
+            said, left = ((scale * each @ weight.T + bias).flatten().log_softmax(-1)[label] for each in (state, rest))
+            assert here[place] == pytest.approx(float(said - left), rel=1e-7, abs=1e-10)
+
+
+def test_it_is_the_same_as_intervening_in_each_token():
+    model = make("marian")
+    batch = batch_for(model)
+    asked = intervene(model, batch, by="token", tokens="each", replace="zero")
+    asked = asked[asked["term"].str.startswith("S")]
+    asked = asked.assign(source=asked["term"].str[1:].astype(int)).set_index(PLACE)["logprob"].sort_index()
+    found = part_removals(model, batch).set_index(PLACE)["value"].sort_index()
+    pd.testing.assert_series_equal(-found, asked, check_names=False)
+
+
 def test_tables_that_do_not_fit_are_refused():
     attributions, removals = tables()
+    short = [~((each["sentence"] == 0) & (each["position"] == 1) & (each["source"] == 4)) for each in tables()]
+    with pytest.raises(InputError, match="sentence 0 has 3 rows, and its source token 4 stands in 2 of them"):
+        rank_agreement(attributions[short[0]], removals[short[1]])
     with pytest.raises(InputError, match="'special'"):
         rank_agreement(attributions, removals.drop(columns="special"))
     with pytest.raises(InputError, match="value"):

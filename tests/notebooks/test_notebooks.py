@@ -302,6 +302,39 @@ def test_what_the_parts_do():
 
 
 @pytest.mark.slow
+def test_what_source_tokens_do():
+    found = values(run(notebook("replace_parts")))
+    frame = tables.read_suite(ROOT / "data" / "european", "attributions")
+    frame = frame[~frame["special_tokens"]].assign(beyond=lambda rows: rows["agreement"] - rows["permuted"])
+    means = frame.groupby(["kind", "method", "sense", "yardstick"])["agreement"].mean()["attribution"]
+    ours = "part share, centred, through encoder"
+    assert found["source_pairs"] == 12 * 11 / 2
+    for yardstick in tables.YARDSTICKS:
+        for name, method, sense in (
+            ("length", "gradient, length", "size"),
+            ("ours", ours, "size"),
+            ("signed", ours, "signed"),
+            ("gradient", "gradient", "signed"),
+        ):
+            limits = [found[f"source_{name}_{yardstick}_{end}"] for end in ("lower", "estimate", "upper")]
+            assert limits == sorted(limits)
+            assert limits[1] == pytest.approx(means[method, sense, yardstick], rel=1e-5)
+        gap = means[ours, "signed", yardstick] - means["gradient", "signed", yardstick]
+        assert found[f"source_gap_{yardstick}_estimate"] == pytest.approx(gap, abs=1e-6)
+        assert found[f"source_gap_{yardstick}_lower"] < gap < found[f"source_gap_{yardstick}_upper"]
+        # What the page says in words: which is first, which of our parts is the best, and that place is hard to beat.
+        by_size, by_sign = (means.xs((sense, yardstick), level=("sense", "yardstick")) for sense in tables.SENSES)
+        assert by_size.idxmax() == "gradient, length"
+        assert by_size[by_size.index.str.startswith("part")].idxmax() == by_sign.idxmax() == ours
+    assert found["source_above_embedding"] < found["source_below_embedding"]
+    assert found["source_led_lower"] > 0  # ALTI is ahead by average embeddings, once special tokens are ranked too
+    beyond = frame.groupby(["kind", "method", "sense", "yardstick"])["beyond"].mean()["attribution"]
+    assert beyond.xs(("size", "embedding"), level=("sense", "yardstick")).idxmax() == "attention"
+    assert found["source_turned_size"] < found["source_same_size"] / 5
+    assert found["source_turned_signed"] < found["source_same_signed"] / 5
+
+
+@pytest.mark.slow
 def test_two_runs_spaces():
     found = values(run(notebook("compare_spaces")))
     pairs = tables.read_suite(ROOT / "data" / "european", "run_pairs")

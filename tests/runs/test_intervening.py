@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -10,7 +11,15 @@ import pytest
 import addends
 from addends import cli, tables
 from addends.errors import DataError, InputError
-from addends.interventions import Means, measure_effects, weights_sha256
+from addends.interventions import (
+    Means,
+    agreement_means,
+    batches_of,
+    mean_source_embedding,
+    measure_agreement,
+    measure_effects,
+    weights_sha256,
+)
 from addends.runs import intervening, sentences
 from tests.runs import tiny_suite
 from tests.runs.tiny_suite import SUITE
@@ -26,7 +35,8 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(trained):
     files = intervening.intervene(SUITE, ["a", "b"], trained / "work", trained / "data")
-    assert [file.name for file in files] == ["a.parquet", "a.parquet", "b.parquet", "b.parquet"]
+    expected = [f"{table}/{run}.parquet" for run in "ab" for table in intervening.TABLES]
+    assert [f"{file.parent.name}/{file.name}" for file in files] == expected
     return tables.read_suite(trained / "data" / "tiny", "interventions")
 
 
@@ -66,6 +76,59 @@ def test_agreement_over_tokens_is_asked_beside(asked, trained):
         "effect == 'direct' and replace == 'zero' and said == 'share' and by == 'token' and term == 'S'"
     )
     assert (shares["rho"] > 0.5).all()  # nearly the effect, by construction
+
+
+def test_source_tokens_are_asked_of_as_the_library_asks(asked, trained):
+    model, tokenizer = addends.load(trained / "work" / "tiny" / "b" / "checkpoint-12")
+    held_out, pairs = sentences.held_out(SUITE), sentences.training_pairs(SUITE, SUITE.run("b"))
+    sources, targets = pairs["source"].tolist(), pairs["target"].tolist()
+    frame = measure_agreement(
+        model,
+        tokenizer,
+        held_out["source"].tolist(),
+        held_out["target"].tolist(),
+        mean_source_embedding(model, batches_of(model, tokenizer, sources, targets, progress=False)),
+        Counter(piece for source in sources for piece in tokenizer(source)["input_ids"]),
+        progress=False,
+    )
+    found = tables.read_suite(trained / "data" / "tiny", "attributions")
+    key = [name for name in tables.key("attributions") if name != "run"]
+    mine = found[found["run"] == "b"].set_index(key).sort_index().drop(index="random").drop(columns="run")
+    expected = tables.validate(agreement_means(frame).assign(run="b"), "attributions").set_index(key).sort_index()
+    # The training pairs come in another order, and the means differ by rounding: nearly equal ranks may turn round.
+    pd.testing.assert_frame_equal(mine, expected.drop(index="random").drop(columns="run"), rtol=0, atol=5e-3)
+    assert found["sentences"].eq(6).all()
+
+
+def test_runs_draw_chance_by_seeds_of_their_own_that_the_seed_moves(trained, asked, tmp_path, monkeypatch):
+    row = {"method": "random", "kind": "floor", "yardstick": "mask", "sense": "size", "special_tokens": True}
+    rows = pd.DataFrame([{"sentence": 0, **row, "agreement": 0.5, "permuted": 0.25, "rows": 2}])
+    seen = []
+    monkeypatch.setattr(intervening, "measure_agreement", lambda *_given, seed, **_: seen.append(seed) or rows)
+    monkeypatch.setattr(intervening, "TABLES", ("attributions",))
+    for seed in (0, 0, 1):
+        intervening.intervene(SUITE, ["a", "b"], trained / "work", tmp_path, seed, again=True)
+    first, again, other = seen[:2], seen[2:4], seen[4:]
+    assert first == again
+    assert len({*first, *other}) == 4
+
+
+def test_a_table_that_is_missing_is_made_and_the_others_are_not(trained, asked, tmp_path, monkeypatch):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    files = {table: tmp_path / "data" / "tiny" / table / "a.parquet" for table in intervening.TABLES}
+    before = {table: file.read_bytes() for table, file in files.items()}
+
+    def fails(*_given, **_options):
+        raise AssertionError("asked of what is there")
+
+    for missing, costly in (("attributions", "token_effects"), ("token_agreement", "measure_agreement")):
+        files[missing].unlink()
+        stamps = {table: file.stat().st_mtime_ns for table, file in files.items() if table != missing}
+        with monkeypatch.context() as patched:
+            patched.setattr(intervening, costly, fails)
+            intervening.intervene(SUITE, ["a"], trained / "work", tmp_path / "data")
+        assert files[missing].read_bytes() == before[missing]
+        assert {table: files[table].stat().st_mtime_ns for table in stamps} == stamps
 
 
 def test_what_is_there_stays_and_means_of_other_weights_are_taken_anew(trained, asked, tmp_path):

@@ -25,7 +25,13 @@ from addends.runs.suite import Block, Condition, MadeUpCorpus, Recipe, Run, Samp
 TERMS = {"sublayer": "ISTFC", "token": "STC"}
 STEPS, SENTENCE_STEPS, OWN_STEPS, LAYERS = (4, 8, 12), (8, 12), (12,), (0, 1)
 FURTHER_STEPS = (8, 12)
-LATER = ("interventions", "token_agreement", "run_pairs", "stitches")  # tables that other commands write
+LATER = (
+    "interventions",
+    "token_agreement",
+    "attributions",
+    "run_pairs",
+    "stitches",
+)  # tables that other commands write
 TABLES = tuple(name for name in tables.SCHEMAS if name not in ("sentences", *LATER))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -15,12 +15,19 @@ from addends.decomposition.encoding import special_ids
 from addends.decomposition.translation import check_sentences
 from addends.errors import InputError
 from addends.interventions.attributions import source_attributions
+from addends.interventions.floors import FLOORS, source_floors
 from addends.interventions.intervene import BESIDE, KEY, Asked, asked, checked, effects_of, replacement_of, said_of
 from addends.interventions.means import Means
 from addends.interventions.reading import Reading
-from addends.interventions.source_effects import AGREEMENT_KEY, PLACE, rank_agreement, source_removals
+from addends.interventions.source_effects import (
+    AGREEMENT_KEY,
+    PLACE,
+    part_removals,
+    rank_agreement,
+    source_removals,
+)
 from addends.interventions.source_pass import check_pair
-from addends.tables import EFFECTS, METHODS, REPLACEMENTS
+from addends.tables import EFFECTS, METHODS, REPLACEMENTS, key
 
 
 def measure_effects(
@@ -160,7 +167,9 @@ def measure_agreement(
     sources: Sequence[str],
     targets: Sequence[str],
     embedding_mean: torch.Tensor,
+    counts: Mapping[int, int],
     batch_size: int = 32,
+    seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """How well each attribution ranks the source tokens as taking them away does, sentence by sentence.
@@ -173,19 +182,25 @@ def measure_agreement(
         The targets' tokens are those that are asked about. All special ids of the tokenizer are special.
     embedding_mean : Tensor of shape (dim,)
         What an embedding is replaced by: see `mean_source_embedding`.
+    counts : mapping of int to int
+        How often each piece occurs in the sources of a corpus, for the floor "rarity": see `source_floors`.
     batch_size : int
         Sentences a forward pass. It changes no number beyond rounding.
+    seed : int
+        Of the floor "random".
 
     Returns
     -------
     DataFrame
-        As `rank_agreement`; ``sentence`` is the index in ``sources``. The yardsticks are among the methods, by the
-        names "removal, mask" and "removal, embedding": how well the one foretells the other is what can be hoped for.
+        As `rank_agreement`, and ``kind``; ``sentence`` is the index in ``sources``. The kinds: "attribution", the
+        methods of `source_attributions`; "floor", those of `source_floors`; "removal", interventions themselves, which
+        are shown and not ranked: that of our own part, and the yardsticks, by the names "removal, mask" and "removal,
+        embedding". How well the one yardstick foretells the other is what can be hoped for.
 
     Raises
     ------
     InputError, UnsupportedModelError, ModelStateError
-        As `encode`, `source_attributions` and `source_removals`.
+        As `encode`, `source_attributions`, `source_floors` and `source_removals`.
     """
     check_pair(model)
     special = sorted(special_ids(tokenizer))
@@ -193,10 +208,51 @@ def measure_agreement(
     for chosen, batch in _numbered(model, tokenizer, sources, targets, batch_size, 1, progress, "agreement"):
         removals = source_removals(model, batch, embedding_mean, special)
         themselves = removals.assign(method="removal, " + removals["yardstick"], value=-removals["logprob"])
-        said = [source_attributions(model, batch, special), themselves[[*PLACE, "special", "method", "value"]]]
+        said = [
+            source_attributions(model, batch, special),
+            source_floors(model, batch, counts, seed, special),
+            part_removals(model, batch, special),
+            themselves[[*PLACE, "special", "method", "value"]],
+        ]
         found = rank_agreement(pd.concat(said, ignore_index=True), removals)
         frames.append(found.assign(sentence=found["sentence"].map(dict(enumerate(chosen)))))
-    return pd.concat(frames).sort_values(AGREEMENT_KEY, ignore_index=True)
+    result = pd.concat(frames).sort_values(AGREEMENT_KEY, ignore_index=True)
+    return result.assign(kind=result["method"].map(_kind))
+
+
+def _kind(method: str) -> str:
+    return "floor" if method in FLOORS else "removal" if method.startswith("removal, ") else "attribution"
+
+
+def agreement_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over sentences of a frame of `measure_agreement`: the columns of the table ``attributions`` but the run.
+
+    Parameters
+    ----------
+    frame : DataFrame
+
+    Returns
+    -------
+    DataFrame
+        method, kind, yardstick, sense, special_tokens, agreement, permuted, rows (of all sentences together),
+        sentences. Sentences without a control, where one row alone can be ranked, are left out of both means, so that
+        the two are of the same sentences.
+
+    Examples
+    --------
+    >>> from addends.interventions.measuring import agreement_means
+    >>> asked = {"method": "alti", "kind": "attribution", "yardstick": "mask", "sense": "size", "special_tokens": True}
+    >>> sentences = pd.DataFrame({"sentence": [0, 1, 2], **asked, "agreement": [0.75, 0.25, 1.0]})
+    >>> sentences = sentences.assign(permuted=[0.5, 0.0, None], rows=[4, 2, 1])
+    >>> agreement_means(sentences)[["agreement", "permuted", "rows", "sentences"]].to_numpy().tolist()
+    [[0.5, 0.25, 6.0, 2.0]]
+    """
+    keys = [name for name in key("attributions") if name != "run"]
+    grouped = frame.dropna(subset=["agreement", "permuted"]).groupby([*keys, "kind"], sort=True)
+    found = grouped.agg(
+        agreement=("agreement", "mean"), permuted=("permuted", "mean"), rows=("rows", "sum"), sentences=("rows", "size")
+    )
+    return found.reset_index()
 
 
 def batches_of(

@@ -13,6 +13,16 @@ Rank agreement of a method with a yardstick, in one row: Spearman's correlation 
     signed    of value with minus change     which tokens speak for the label, and which against it
 
 Weights, mixtures and lengths have no sign: of them, "size" is the fair question.
+
+What a method tells of the sentence, and not of the row, is its control: its values of another row of the sentence,
+
+    agreement = mean over rows t of rho(v_t, d_t)
+    permuted  = mean over pairs of rows t != u of rho(v_u, d_t)
+
+with v_t a method's values in row t, d_t the yardstick's. The mean over all pairs is what permutations of the rows that
+leave none in its place give on average: nothing is drawn. What a method tells of the row is agreement - permuted.
+
+The removal of our own part (`part_removals`) is an intervention itself: it is shown beside the methods, not ranked.
 """
 
 from __future__ import annotations
@@ -30,10 +40,11 @@ from addends.decomposition import Batch
 from addends.errors import InputError
 from addends.interventions.attributions import source_frame
 from addends.interventions.head import label_effects
+from addends.interventions.intervene import asked, effects_of, replacement_of
 from addends.interventions.source_pass import last_states, pair_reading, source_embeddings
+from addends.tables import SENSES
 
 PLACE = ["sentence", "position", "source"]
-SENSES = ("size", "signed")
 AGREEMENT_KEY = ["sentence", "method", "yardstick", "sense", "special_tokens"]
 
 
@@ -109,8 +120,47 @@ def source_removals(
     return source_frame(reading, special_ids, "yardstick", "logprob", {"mask": changed[0], "embedding": changed[1]})
 
 
+def part_removals(model: PreTrainedModel, batch: Batch, special_ids: Sequence[int] | None = None) -> pd.DataFrame:
+    """Minus the direct effect of removing each source token's part by token of the last state (nats).
+
+    The parts are those with the encoder's states as atoms, and the head reads the rest: `intervene` with
+    ``tokens="each"`` and ``replace="zero"``.
+
+    Parameters
+    ----------
+    model, batch, special_ids
+        As for `source_attributions`.
+
+    Returns
+    -------
+    DataFrame
+        The columns and places of `source_attributions`, with the one method "removal, part".
+
+    Raises
+    ------
+    InputError, UnsupportedModelError, ModelStateError
+        As `source_attributions`.
+
+    Examples
+    --------
+    >>> from addends.interventions import part_removals
+    >>> len(part_removals(model, batch))  # 5 rows x 4 source tokens
+    20
+    """
+    reading = pair_reading(model, batch)
+    shape = (*batch.mask.shape, batch.input_ids.shape[1])
+    single = asked(reading, by="token", tokens="each", terms=[f"S{place}" for place in range(shape[2])])
+    effects = effects_of(reading, single, replacement_of(reading, single, "zero", None, seed=0))
+    value, source = np.full(shape, np.nan), effects["term"].str[1:].astype(int)
+    value[effects["sentence"], effects["position"], source] = -effects["logprob"]
+    gained = torch.from_numpy(value).to(batch.input_ids.device)
+    return source_frame(reading, special_ids, "method", "value", {"removal, part": gained})
+
+
 def rank_agreement(attributions: pd.DataFrame, removals: pd.DataFrame) -> pd.DataFrame:
     """How well each method ranks a row's source tokens as each yardstick does: means over the rows of each sentence.
+
+    See the head of this module for the equations.
 
     Parameters
     ----------
@@ -123,27 +173,38 @@ def rank_agreement(attributions: pd.DataFrame, removals: pd.DataFrame) -> pd.Dat
     -------
     DataFrame
         Tidy: sentence, method, yardstick, sense ("size", "signed"), special_tokens (whether special source tokens are
-        among those ranked), agreement (from -1 to 1, the mean over rows), rows (how many). Rows where a side is missing
-        or does not tell two tokens apart have no agreement, and are left out.
+        among those ranked), agreement (from -1 to 1, the mean over rows), permuted (the same with the method's values
+        of the sentence's other rows; missing where there is one row), rows (how many). Rows where a side is missing or
+        does not tell two tokens apart have no agreement, and are left out of both.
 
     Raises
     ------
     InputError
-        If a column is missing, a key is repeated, or the two are not of the same tokens.
+        If a column is missing, a key is repeated, the two are not of the same tokens, or two rows of a sentence have
+        other source tokens.
 
     Examples
     --------
     >>> one = pd.DataFrame({"sentence": 0, "position": 0, "source": [0, 1, 2], "special": [False, False, True]})
     >>> attributions = one.assign(method="mine", value=[0.5, 0.2, 0.1])
     >>> removals = one.assign(yardstick="mask", logprob=[-2.0, -1.0, 0.5])
-    >>> rank_agreement(attributions, removals)["agreement"].tolist()
+    >>> rank_agreement(attributions, removals)["agreement"].round(6).tolist()
     [1.0, 1.0, 1.0, 1.0]
+
+    Of two rows that turn the order round, each is foretold by its own values, and by the other's not at all:
+
+    >>> two = pd.concat([one, one.assign(position=1)], ignore_index=True)
+    >>> mine = two.assign(method="mine", value=[3.0, 2.0, 1.0, 1.0, 2.0, 3.0])
+    >>> found = rank_agreement(mine, two.assign(yardstick="mask", logprob=-mine["value"]))
+    >>> found.loc[1, ["agreement", "permuted"]].astype(float).round(6).tolist()
+    [1.0, -1.0]
     """
     where = "rank_agreement"
     keyed_numbers(attributions, [*PLACE, "method"], ["value"], f"{where}: attributions")
     keyed_numbers(removals, [*PLACE, "yardstick"], ["logprob"], f"{where}: removals")
     require_columns(removals, ["special"], f"{where}: removals")
     _check_same_places(attributions, removals)
+    _check_same_sources(removals)
     both = removals[[*PLACE, "special", "yardstick", "logprob"]].merge(
         attributions[[*PLACE, "method", "value"]], on=PLACE
     )
@@ -156,22 +217,30 @@ def rank_agreement(attributions: pd.DataFrame, removals: pd.DataFrame) -> pd.Dat
         for special_tokens in (True, False):
             chosen = senses[sense] if special_tokens else senses[sense][~both["special"].to_numpy(dtype=bool)]
             frames.append(_agreements(chosen).assign(sense=sense, special_tokens=special_tokens))
-    return pd.concat(frames)[[*AGREEMENT_KEY, "agreement", "rows"]].sort_values(AGREEMENT_KEY, ignore_index=True)
+    return pd.concat(frames)[[*AGREEMENT_KEY, "agreement", "permuted", "rows"]].sort_values(
+        AGREEMENT_KEY, ignore_index=True
+    )
 
 
 def _agreements(frame: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's correlation in each row, its mean and the number of rows by sentence, method and yardstick."""
-    keys = ["sentence", "position", "method", "yardstick"]
+    """Spearman's correlation in each row and between rows: means and numbers by sentence, method and yardstick."""
+    keys, question = ["sentence", "position", "method", "yardstick"], ["sentence", "method", "yardstick"]
     grouped = frame.groupby(keys, sort=False)
     group = grouped.ngroup().to_numpy()  # of each row of the frame
     ranks = grouped[["value", "logprob"]].rank().to_numpy()
     centred = ranks - ((np.bincount(group) + 1) / 2)[group, None]  # a missing value stays missing, and its group's sums
     method, yardstick = centred.T
-    cross, first, second = (np.bincount(group, weights=each) for each in (method * yardstick, method**2, yardstick**2))
-    scale = np.sqrt(first * second)
-    agreement = frame[keys].drop_duplicates().assign(agreement=cross / np.where(scale > 0, scale, np.nan)).dropna()
-    groups = agreement.groupby(["sentence", "method", "yardstick"])["agreement"]
-    return groups.agg(agreement="mean", rows="size").reset_index()
+    squares = [np.bincount(group, weights=each**2) for each in (method, yardstick)]
+    usable = np.minimum(*squares) > 0  # of each group; not of one with a missing value
+    lengths = [np.sqrt(np.where(usable, each, np.nan))[group] for each in squares]
+    units = frame[[*keys, "source"]].assign(said=method / lengths[0], done=yardstick / lengths[1])
+    units = units[usable[group]]  # ranks of length one: the products of two rows sum to their correlation
+    own = (units["said"] * units["done"]).groupby([units[name] for name in question]).sum()
+    sums = units.groupby([*question, "source"])[["said", "done"]].sum()
+    every = (sums["said"] * sums["done"]).groupby(question).sum()  # over all pairs of rows, each with itself too
+    rows = units.drop_duplicates(keys).groupby(question).size()
+    others = (rows * (rows - 1)).where(rows > 1)
+    return pd.DataFrame({"agreement": own / rows, "permuted": (every - own) / others, "rows": rows}).reset_index()
 
 
 def _checked_mean(batch: Batch, embedded: torch.Tensor, given: torch.Tensor | None) -> torch.Tensor:
@@ -189,6 +258,20 @@ def _checked_mean(batch: Batch, embedded: torch.Tensor, given: torch.Tensor | No
             f"embedding_mean is {said}: a finite tensor of shape ({size},) is wanted, as mean_source_embedding makes."
         )
     return given.to(embedded)
+
+
+def _check_same_sources(frame: pd.DataFrame) -> None:
+    """Raise InputError where a row of a sentence lacks a source token that another one has."""
+    places = frame[PLACE].drop_duplicates()
+    rows = places.groupby("sentence")["position"].nunique()
+    having = places.groupby(["sentence", "source"]).size()
+    fewer = having[having < rows.reindex(having.index.get_level_values("sentence")).to_numpy()]
+    if len(fewer):
+        sentence, source = fewer.index[0]
+        raise InputError(
+            f"rank_agreement: sentence {sentence} has {rows[sentence]} rows, and its source token {source} stands in "
+            f"{fewer.iloc[0]} of them. Give every row the same source tokens: rows are compared with each other."
+        )
 
 
 def _check_same_places(attributions: pd.DataFrame, removals: pd.DataFrame) -> None:

@@ -2,13 +2,14 @@
 
 The decoder reads the references. Means are taken once a run, over training sentences, and kept beside its checkpoint.
 All of the held-out sentences are asked with the means by place; the other replacements, which say how much hangs on
-the means, are asked of the first of them alone.
+the means, and what single source tokens do, are asked of the first of them alone.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from addends import tables
 from addends.errors import InputError
 from addends.interventions import (
     Means,
+    agreement_means,
     batches_of,
     classes_of,
+    mean_source_embedding,
+    measure_agreement,
     sentence_means,
     take_means,
     token_agreement,
@@ -31,18 +35,19 @@ from addends.interventions import (
 from addends.runs import existing, sentences, training, workfolder
 from addends.runs.suite import Run, Suite
 
-TABLES = ("interventions", "token_agreement")
+OF_PARTS = ("interventions", "token_agreement")  # made together, of the same effects
+TABLES = (*OF_PARTS, "attributions")
 MEANS_OVER = 2_000  # training sentences
 SENSITIVITY = ("pooled", "sentence", "zero")
-SENSITIVE = 100  # sentences that the other replacements are asked of
+SENSITIVE = 100  # sentences that the other replacements, and single source tokens, are asked of
 
 
 def intervene(
     suite: Suite, names: Sequence[str], work: Path, data: Path, seed: int = 0, again: bool = False
 ) -> list[Path]:
-    """Ask every run at its last checkpoint, and write ``data/<suite>/<table>/<run>.parquet`` of both `TABLES`.
+    """Ask every run at its last checkpoint, and write ``data/<suite>/<table>/<run>.parquet`` of all `TABLES`.
 
-    A run whose tables are there is left alone.
+    A table that is there is left alone.
 
     Parameters
     ----------
@@ -65,17 +70,30 @@ def intervene(
     with training.one_core(), training.one_bar():
         for name in tqdm(list(dict.fromkeys(names)), desc=f"intervene {suite.name}", unit="run"):
             files = {table: data / suite.name / table / f"{name}.parquet" for table in TABLES}
-            if again or not all(file.exists() for file in files.values()):
-                found = _asked(suite, suite.run(name), work, seed)
-                for table, file in files.items():
-                    tables.write(found[table], file, table)
+            missing = [table for table, file in files.items() if again or not file.exists()]
+            if missing:
+                found = _asked(suite, suite.run(name), work, seed, missing)
+                for table in missing:
+                    tables.write(found[table], files[table], table)
             written += files.values()
     return written
 
 
-def _asked(suite: Suite, run: Run, work: Path, seed: int) -> dict[str, pd.DataFrame]:
-    """The rows of one run, by table."""
+def _asked(suite: Suite, run: Run, work: Path, seed: int, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
+    """The rows of one run, by table: of those that are wanted, and of what is made together with them."""
     model, tokenizer = existing.load_checkpoint(suite, run.name, suite.recipe.steps, work)
+    found: dict[str, pd.DataFrame] = {}
+    if not set(OF_PARTS).isdisjoint(wanted):
+        found |= _of_parts(suite, run, model, tokenizer, work, seed)
+    if "attributions" in wanted:
+        found["attributions"] = _of_source_tokens(suite, run, model, tokenizer, seed)
+    return {table: rows.assign(run=run.name) for table, rows in found.items()}
+
+
+def _of_parts(
+    suite: Suite, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, work: Path, seed: int
+) -> dict[str, pd.DataFrame]:
+    """What parts do, in means over sentences' tokens, and what the decomposition tells of it over all tokens."""
     means = means_of(suite, run, model, tokenizer, workfolder.of_run(suite, run.name, work), seed)
     held_out, found = sentences.held_out(suite), []
     for replace, some in ((("mean",), held_out), (SENSITIVITY, held_out.head(SENSITIVE))):
@@ -85,17 +103,41 @@ def _asked(suite: Suite, run: Run, work: Path, seed: int) -> dict[str, pd.DataFr
             pd.concat(asked).assign(sentence=lambda rows, ids=some["sentence"]: ids.iloc[rows["sentence"]].array)
         )
     tokens = pd.concat(found, ignore_index=True)
-    agreement = token_agreement(tokens, classes_of(tokens, _counts(suite, run, tokenizer, seed)), seed=seed)
-    return {
-        "interventions": sentence_means(tokens).assign(run=run.name),
-        "token_agreement": agreement.assign(run=run.name),
-    }
+    counts = _counts(tokenizer(text_target=_drawn(suite, run, seed)["target"].tolist())["input_ids"])
+    agreement = token_agreement(tokens, classes_of(tokens, counts), seed=seed)
+    return {"interventions": sentence_means(tokens), "token_agreement": agreement}
 
 
-def _counts(suite: Suite, run: Run, tokenizer: PreTrainedTokenizerBase, seed: int) -> Counter[int]:
-    """How often each piece is a label in the training sentences that means are taken over."""
-    drawn = _drawn(suite, run, seed)["target"].tolist()
-    return Counter(chain.from_iterable(tokenizer(text_target=drawn)["input_ids"]))
+def _of_source_tokens(
+    suite: Suite, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> pd.DataFrame:
+    """How well attributions rank source tokens as taking them away does.
+
+    Every run draws the floor "random" by a seed of its own: what chance gives is then no less independent between runs
+    than what the runs give.
+    """
+    some, drawn = sentences.held_out(suite).head(SENSITIVE), _drawn(suite, run, seed)
+    sources, targets = (drawn[side].tolist() for side in ("source", "target"))
+    agreement = measure_agreement(
+        model,
+        tokenizer,
+        some["source"].tolist(),
+        some["target"].tolist(),
+        mean_source_embedding(model, batches_of(model, tokenizer, sources, targets, progress=False)),
+        _counts(tokenizer(sources)["input_ids"]),
+        seed=seed + zlib.crc32(run.name.encode()),
+        progress=False,
+    )
+    return agreement_means(agreement)
+
+
+def _counts(ids: Sequence[Sequence[int]]) -> Counter[int]:
+    """How often each piece occurs in sentences.
+
+    >>> sorted(_counts([[5, 2], [5, 5, 2]]).items())
+    [(2, 2), (5, 3)]
+    """
+    return Counter(chain.from_iterable(ids))
 
 
 def _drawn(suite: Suite, run: Run, seed: int) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from addends.statistics.designs import design_coverage, design_table, runs_neede
 from addends.statistics.excess import excess_over_others
 from addends.statistics.over_training import similarity_over_training
 from addends.statistics.p_values import adjusted
+from addends.statistics.paired import paired_differences
 from addends.statistics.pairs import agreement_by_kind, roles_of_runs
 from addends.statistics.power import (
     detectable_correlation,
@@ -49,6 +50,7 @@ __all__ = [
     "mean_over_pairs",
     "mean_over_runs",
     "over_subsets",
+    "paired_differences",
     "read_claims",
     "reliability_between_runs",
     "roles_of_runs",
