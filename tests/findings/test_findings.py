@@ -11,7 +11,7 @@ import pytest
 
 import crossed
 from addends.errors import DataError, InputError
-from addends.findings import DISTORTIONS, HEADLINES, board, checked, distorted, read_evidence
+from addends.findings import DISTORTIONS, HEADLINES, answers, board, checked, distorted, read_evidence
 from addends.findings.effects import NOT_YET, OF_RUNS
 from addends.statistics import excess_over_others, mean_over_runs, verdict
 
@@ -130,6 +130,18 @@ def test_what_is_not_there_yet_is_said_so_and_judged_by_nothing(evidence):
     assert found["verdict"].tolist() == ["cannot be said"] * 2
     assert found["note"].tolist() == [NOT_YET] * 2
     assert found["estimate"].isna().all()
+
+
+def test_answers_have_verdict_interval_and_counts(evidence, rows):
+    lines = answers(rows, evidence.claims.claims)
+    assert [line[2] for line in lines] == list(evidence.claims.claims)
+    first = rows.iloc[0]
+    assert f"{first['verdict']}.**" in lines[0]
+    assert f"{first['estimate']:.2f} ({first['lower']:.2f} to {first['upper']:.2f}; {first['runs']} runs" in lines[0]
+    assert "would have been found" in lines[0]  # beside a null stands its power
+    missing = rows.assign(estimate=rows["estimate"].where(~rows["primary"] | (rows["claim"] != "D")))
+    missing.loc[missing["estimate"].isna(), "note"] = NOT_YET
+    assert f"not decided yet,** {NOT_YET}. Runs that share nothing" in answers(missing, evidence.claims.claims)[3]
 
 
 def test_bad_input(evidence, tmp_path):

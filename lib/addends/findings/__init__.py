@@ -9,8 +9,18 @@ transformers. The first page takes its names from here.
 """
 
 from addends.findings.distortions import DISTORTIONS, distorted
-from addends.findings.effects import board
+from addends.findings.effects import answers, board
 from addends.findings.evidence import Evidence, read_evidence
 from addends.findings.headlines import HEADLINES, Headline, checked
 
-__all__ = ["DISTORTIONS", "HEADLINES", "Evidence", "Headline", "board", "checked", "distorted", "read_evidence"]
+__all__ = [
+    "DISTORTIONS",
+    "HEADLINES",
+    "Evidence",
+    "Headline",
+    "answers",
+    "board",
+    "checked",
+    "distorted",
+    "read_evidence",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from addends.statistics import (
     mean_over_runs,
     verdict,
 )
+from addends.statistics.claims import Claim
 
 NOT_YET = "its runs, or their weights, are not there yet"
 OF_RUNS = [
@@ -65,6 +66,41 @@ def board(evidence: Evidence, draws: int = 9_999, seed: int = 0) -> pd.DataFrame
     columns = ["claim", "analysis", "primary", "causal", "estimate", "lower", "upper", "unit", "runs", "sentences"]
     columns += ["smallest", "detectable", "verdict", "note"]
     return pd.DataFrame(rows)[columns].astype({"runs": "Int64", "sentences": "Int64"})
+
+
+def answers(effects: pd.DataFrame, claims: Mapping[str, Claim]) -> list[str]:
+    """One line a claim, in Markdown: the claim, the verdict of its primary cell, the effect with its interval, and n.
+
+    Where the primary cell's runs are not there, the line says so, and gives what other runs say.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        As `board` gives it.
+    claims : mapping of str to Claim
+        ``read_claims(...).claims``.
+    """
+    lines = []
+    for name, rows in effects.groupby("claim", sort=False):
+        primary = rows[rows["primary"]].iloc[0]
+        others = rows[~rows["primary"]].dropna(subset=["estimate"])
+        head = f"**{name}. {claims[str(name)].claim.rstrip('.')}:"
+        if pd.notna(primary["estimate"]):
+            lines.append(f"{head} {primary['verdict']}.** {_numbers(primary)}")
+        elif len(others):
+            lines.append(f"{head} not decided yet,** {primary['note']}. {_numbers(others.iloc[0])}")
+        else:
+            lines.append(f"{head} not decided yet,** {primary['note']}.")
+    return lines
+
+
+def _numbers(row: pd.Series) -> str:
+    counts = f"{row['runs']} runs" + ("" if pd.isna(row["sentences"]) else f", {row['sentences']} sentences")
+    said = f"{row['analysis'][0].upper()}{row['analysis'][1:]}: {row['estimate']:.2f}"
+    said += f" ({row['lower']:.2f} to {row['upper']:.2f}; {counts})."
+    if row["lower"] <= 0 <= row["upper"] and pd.notna(row["detectable"]):
+        said += f" An effect of {row['detectable']:.2f} would have been found four times in five."
+    return said
 
 
 def _effect(analysis: str, found: pd.Series, sentences: int, primary: bool = False, causal: bool = False) -> dict:
