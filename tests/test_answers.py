@@ -261,10 +261,10 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
 
 @pytest.mark.parametrize(
     ("page", "by"),
-    {"04_compare": "sublayer", "05_split": "sublayer", "06_split": "sublayer", "08_predict": "token"}.items(),
+    {"compare_runs": "sublayer", "split_run": "sublayer", "split_variance": "sublayer", "predict": "token"}.items(),
 )
 def test_the_introduction_says_which_method_each_page_draws(page, by):
-    (path,) = (ROOT / "notebooks").glob(f"{page}*.ipynb")
+    (path,) = (ROOT / "notebooks").glob(f"??_{page}*.ipynb")
     cells = nbformat.read(path, as_version=4).cells
     parameters = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert re.search(r'^by = "(\w+)"', parameters, re.MULTILINE)[1] == by

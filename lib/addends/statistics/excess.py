@@ -46,10 +46,11 @@ def excess_over_others(
 
         e_i = |r_ii| - 1 / (R - 1) sum_{j != i} |r_ij|,        e = 1 / R sum_i e_i
 
-    Runs that share a recipe have nearly the same curve of quality, so ``|r_ii|`` alone would be as large for an indicator
-    that knows nothing of its run. Every e_i uses all runs' qualities, so the e_i depend on each other: the interval of
-    e is the jackknife's, over runs, by Student's t on R - 1 degrees of freedom. The p-value is by permutation: which
-    run's quality goes with which run's indicator is drawn anew, the same for all steps, so that steps stay together.
+    Runs that share a recipe have nearly the same curve of quality, so ``|r_ii|`` alone would be as large for an
+    indicator that knows nothing of its run. Every e_i uses all runs' qualities, so the e_i depend on each other:
+    the interval of e is the jackknife's, over runs, by Student's t on R - 1 degrees of freedom. The p-value is by
+    permutation: which run's quality goes with which run's indicator is drawn anew, the same for all steps, so that
+    steps stay together.
 
     Parameters
     ----------
