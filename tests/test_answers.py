@@ -89,7 +89,7 @@ def test_the_control_has_no_power_for_levels_and_some_for_differences(curves):
     assert 0.95 < min(levels) < 0.965
     assert 0.3 < min(changes) <= max(changes) < 0.85
     assert says("book/intro.md", "runs' own quality curves correlate above .95 with one another")
-    assert says("notebooks/04_compare_runs_and_quality.ipynb", "for levels this control tells nothing")
+    assert says("notebooks/05_compare_runs_and_quality.ipynb", "for levels this control tells nothing")
 
 
 def test_the_signs_of_partial_correlations_agree_least_often(sizes):
@@ -238,7 +238,7 @@ def test_runs_that_end_better_give_the_source_a_larger_part_of_the_last_state():
 
 
 def test_the_page_on_slopes_says_what_its_t_test_needs():
-    page = "notebooks/08_predict_quality_within_runs.ipynb"
+    page = "notebooks/09_predict_quality_within_runs.ipynb"
     assert says(page, "finding needs $|t|$ above {glue:text}`t_needed:.1f`")
     for hiding in ("between_size", "within_size"):  # medians over layers
         assert not says(page, hiding)
@@ -252,7 +252,7 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
     few = coverage.query("quantity == 'share' and true_share > 0 and runs == 3").groupby("method")["coverage"]
     assert 0.92 < few.min()["REML profile"] <= few.max()["REML profile"] < 0.945
     assert few.min()["generalised"] > 0.94
-    assert not says("notebooks/06_split_variance_with_intervals.ipynb", "too narrow")
+    assert not says("notebooks/07_split_variance_with_intervals.ipynb", "too narrow")
     assert says("book/intervals.ipynb", "Medians, over the simulated tables, of the limits")
 
 
@@ -261,10 +261,10 @@ def test_the_profile_is_slightly_short_with_three_runs_and_the_generalised_inter
 
 @pytest.mark.parametrize(
     ("page", "by"),
-    {"04_compare": "sublayer", "05_split": "sublayer", "06_split": "sublayer", "08_predict": "token"}.items(),
+    {"compare_runs": "sublayer", "split_run": "sublayer", "split_variance": "sublayer", "predict": "token"}.items(),
 )
 def test_the_introduction_says_which_method_each_page_draws(page, by):
-    (path,) = (ROOT / "notebooks").glob(f"{page}*.ipynb")
+    (path,) = (ROOT / "notebooks").glob(f"??_{page}*.ipynb")
     cells = nbformat.read(path, as_version=4).cells
     parameters = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert re.search(r'^by = "(\w+)"', parameters, re.MULTILINE)[1] == by
@@ -273,7 +273,7 @@ def test_the_introduction_says_which_method_each_page_draws(page, by):
 
 
 def test_the_released_analysis_has_two_bugs_a_latent_one_four_choices_and_a_finding():
-    page = text_of("notebooks/13_replicate_published_results.ipynb")
+    page = text_of("notebooks/14_replicate_published_results.ipynb")
     assert len(re.findall(r"### \d\. ", page)) == 2 + 1 + 4 + 1
     assert "## Two bugs, a latent bug, four choices and a finding" in page
     assert "defects" not in page
@@ -286,5 +286,5 @@ def test_the_released_median_over_sentences_is_that_of_pairs():
     assert medians["rho_sentence_pairs"] == pytest.approx(0.129, abs=0.001)
     assert medians["rho_pooled"] < 0.115
     assert says(
-        "notebooks/13_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
+        "notebooks/14_replicate_published_results.ipynb", "falls from {glue:text}`items_median_pairs:.2f` as released"
     )

@@ -30,11 +30,12 @@ ARROWS = {
     "runs": {"ground", "decomposition", "interventions"},
     "statistics": {"crossed", "ground"},
     "replication": {"crossed", "ground", "statistics"},
+    "findings": {"crossed", "ground", "statistics", "replication"},
     "figures": {"ground"},
     "cli": {"crossed", "ground", "decomposition", "interventions", "runs", "statistics", "replication", "figures"},
     "addends": set(),  # its names are looked up when they are first used
 }
-ROOMS = ("decomposition", "interventions", "runs", "statistics", "replication", "figures")
+ROOMS = ("decomposition", "interventions", "runs", "statistics", "replication", "findings", "figures")
 DOORS = ["crossed", *(f"addends.{room}" for room in ROOMS)]
 
 

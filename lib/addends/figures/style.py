@@ -49,6 +49,14 @@ KIND_NAMES = {
     "checkpoint before": "one run, the checkpoint before",
 }
 
+# A verdict is told by the shape and by its word; the colour only helps.
+VERDICT_MARKS = {
+    "supported": ("o", "#1B7837"),
+    "weakened": ("^", "#8C6D1F"),
+    "contradicted": ("X", "#B2182B"),
+    "cannot be said": ("s", "#6B6B6B"),
+}
+
 INDICATOR_LABELS = {
     "importance": "importance (share of squared norm)",
     "cosine": "cosine with the state",

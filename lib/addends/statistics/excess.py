@@ -46,10 +46,11 @@ def excess_over_others(
 
         e_i = |r_ii| - 1 / (R - 1) sum_{j != i} |r_ij|,        e = 1 / R sum_i e_i
 
-    Runs that share a recipe have nearly the same curve of quality, so |r_ii| alone would be as large for an indicator
-    that knows nothing of its run. Every e_i uses all runs' qualities, so the e_i depend on each other: the interval of
-    e is the jackknife's, over runs, by Student's t on R - 1 degrees of freedom. The p-value is by permutation: which
-    run's quality goes with which run's indicator is drawn anew, the same for all steps, so that steps stay together.
+    Runs that share a recipe have nearly the same curve of quality, so ``|r_ii|`` alone would be as large for an
+    indicator that knows nothing of its run. Every e_i uses all runs' qualities, so the e_i depend on each other:
+    the interval of e is the jackknife's, over runs, by Student's t on R - 1 degrees of freedom. The p-value is by
+    permutation: which run's quality goes with which run's indicator is drawn anew, the same for all steps, so that
+    steps stay together.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def excess_over_others(
     Returns
     -------
     DataFrame
-        The columns of ``by``, then runs, checkpoints, own and other (means of |r|), excess, excess_lower,
+        The columns of ``by``, then runs, checkpoints, own and other (means of ``|r|``), excess, excess_lower,
         excess_upper, smallest and largest (of the e_i), p (of an excess as large or larger among the permutations and
         the runs as they are) and note.
 
