@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from addends import tables
+from addends import findings, tables
 from tests.decomposition import small_models
 from tests.notebooks.execution import NOTEBOOKS, glued, notebook, run, values
 from tests.rounding import bound
@@ -335,9 +335,29 @@ def test_what_source_tokens_do():
 
 
 @pytest.mark.slow
+def test_findings_are_said_as_they_are_asserted():
+    done = run(notebook("read_findings"))
+    said = "\n".join(
+        output.data["text/markdown"]
+        for cell in done.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "text/markdown" in output.get("data", {})
+    )
+    evidence = findings.read_evidence(ROOT / "data", ROOT / "book" / "claims.yaml")
+    for row in findings.checked(evidence).itertuples():
+        assert f"{row.sentence} [{row.name}](../book/assertions.html#addends.findings.headlines.{row.function})" in said
+    for name, claim in evidence.claims.claims.items():
+        assert f"**{name}. {claim.claim.rstrip('.')}:" in said
+    assert values(done)["least"] >= 1
+
+
+@pytest.mark.slow
 def test_two_runs_spaces():
     found = values(run(notebook("compare_spaces")))
     pairs = tables.read_suite(ROOT / "data" / "european", "run_pairs")
+    runs = tables.read_suite(ROOT / "data" / "european", "runs")
+    pairs = pairs[pairs["a"].isin(runs.loc[runs["block"] == "independent", "run"])]
     assert found["compared"] == len(set(pairs["a"]) | set(pairs["b"]))
     assert found["cka_permuted_upper"] < found["cka_all_lower"]
     states = pairs[(pairs["by"] == "state") & (pairs["layer"] == pairs["layer"].max()) & (pairs["rows"] == "all")]
