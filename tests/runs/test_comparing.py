@@ -120,6 +120,22 @@ def test_what_is_there_is_left_alone_and_other_runs_do_not_replace_it(trained, p
     assert not (trained / "work" / "tiny" / ".compared").exists()
 
 
+def test_a_table_of_fewer_kinds_of_rows_or_of_other_weights_or_seed_is_not_taken_for_done(trained, tmp_path):
+    shutil.copytree(trained / "work", tmp_path / "work")
+    given = (WIDER, ["a", "b"], 12, tmp_path / "work", tmp_path / "data")
+    comparing.compare(*given, ("all",))
+    comparing.compare(*given, ("all",))
+    with pytest.raises(DataError, match=r"compares \['all'\], and \['all', 'permuted'\] are asked for. --again"):
+        comparing.compare(*given, ("all", "permuted"))
+    with pytest.raises(DataError, match="was made otherwise: the seed, then 0, now 7"):
+        comparing.compare(*given, ("all",), seed=7)
+    tiny_suite.change_a_weight(tmp_path / "work" / "tiny" / "b" / "checkpoint-12")
+    with pytest.raises(DataError, match="was made otherwise: the weights of 'b' at step 12"):
+        comparing.compare(*given, ("all",))
+    comparing.compare(*given, ("all",), again=True)
+    comparing.compare(*given, ("all",))
+
+
 def test_a_block_has_a_table_of_its_own(trained, pairs, tmp_path):
     block = WIDER.blocks[0].name
     given = (WIDER, ["a", "b"], 12, trained / "work", tmp_path, ("all",))
