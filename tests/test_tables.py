@@ -581,3 +581,9 @@ def test_a_table_says_what_it_was_made_of_and_nothing_where_nothing_was_said(tmp
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(DataError, match="cannot be read as parquet"):
         tables.made_of(file, "quality")
+
+
+def test_a_filter_by_a_list_without_a_value_is_refused_in_words(tmp_path):
+    file = tables.write(pd.DataFrame(FRAMES["quality"]), tmp_path / "a.parquet", "quality")
+    with pytest.raises(InputError, match="'run' is to be in a list that has no value"):
+        tables.read(file, "quality", filters=[("run", "in", [])])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,8 @@ def _wanted(table: str, columns: Sequence[str] | None, filters: Sequence[tuple[s
             raise InputError(f"filters={list(filters)!r}: triples (column, comparison, value) are wanted.")
         check_choice("the column of a filter", where[0], known)
         check_choice("the comparison of a filter", where[1], COMPARISONS)
+        if where[1] in ("in", "not in") and isinstance(where[2], Collection) and len(where[2]) == 0:
+            raise InputError(f"filters={list(filters)!r}: {where[0]!r} is to be {where[1]} a list that has no value.")
     if columns is None:
         return None
     for name in columns:
