@@ -152,6 +152,21 @@ def test_a_block_has_a_table_of_its_own(trained, pairs, tmp_path):
         comparing.compare(*given, block="other")
 
 
+def test_pairs_that_a_blocks_table_has_are_not_written_twice(trained, tmp_path):
+    given = (WIDER, ["a", "b"], 9, trained / "work", tmp_path, ("all",))
+    comparing.compare(*given, block=WIDER.blocks[0].name)
+    with pytest.raises(DataError, match=r"tried-9.parquet compares \['a', 'b'\] at step 9 already"):
+        comparing.compare(*given)
+    tables.read(tmp_path / "tiny" / "run_pairs", "run_pairs")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "_write_vectors", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is no folder"):
+        comparing.compare(WIDER, ["a", "b"], 12, trained / "work", tmp_path / "file")
+
+
 def test_what_a_killed_process_left_goes_and_a_living_one_is_not_disturbed(trained, tmp_path):
     left = trained / "work" / "tiny" / ".compared"
     left.mkdir()

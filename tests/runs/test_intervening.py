@@ -177,6 +177,13 @@ def test_means_that_cannot_be_read_are_taken_anew(trained, asked, tmp_path):
     assert Means.load(tmp_path / "means-12-0.safetensors").digest == means.digest
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_asked(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(intervening, "_asked", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is no folder"):
+        intervening.intervene(SUITE, ["a"], trained / "work", tmp_path / "file")
+
+
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(DataError, match=r"checkpoint-12 is missing: train"):
         intervening.intervene(SUITE, ["a"], tmp_path, tmp_path)

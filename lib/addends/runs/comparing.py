@@ -30,6 +30,7 @@ from addends.interventions import STATE, Space, divergences, groups_of, permuted
 from addends.interventions.spaces import without_type_means
 from addends.runs import existing, sentences, training
 from addends.runs.made_of import made_of, refuse_other
+from addends.runs.shards import refuse_read_only
 from addends.runs.suite import Suite
 
 GROUPS = 20  # of sentences, for standard errors
@@ -70,8 +71,8 @@ def compare(
         If there are fewer than two runs, one is of another block, or two of them have different vocabularies: the
         message names them.
     DataError
-        If a checkpoint is missing, the table that is there is of other runs, rows or weights, or another process is
-        comparing.
+        If a checkpoint is missing, the table that is there is of other runs, rows or weights, another table
+        there has pairs of these runs at this step, a folder cannot be written to, or another process is comparing.
     """
     names = list(dict.fromkeys(names))
     if len(names) < 2:
@@ -85,6 +86,9 @@ def compare(
         _refuse_less(tables.read(target, "run_pairs"), names, rows, target)
         refuse_other(target, "run_pairs", now)
         return target
+    _refuse_twice(target, step, names)
+    for folder in (work, target.parent):
+        refuse_read_only(folder)
     points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step, work)]
     with training.one_core(), training.one_bar(), _folder_of_vectors(work / suite.name) as folder:
         shared = _write_vectors(suite, points, work, folder)
@@ -92,6 +96,18 @@ def compare(
         kl = _divergences(suite, names, step, work).assign(layer=frame["layer"].max())
     tables.write(frame.merge(kl, on=["a", "b", "by", "rows", "layer"], how="left"), target, "run_pairs", now)
     return target
+
+
+def _refuse_twice(target: Path, step: int, names: Sequence[str]) -> None:
+    """Raise DataError where another table of the folder has two of these runs at this step: keys would stand twice."""
+    for other in sorted({*target.parent.glob(f"*-{step}.parquet"), *target.parent.glob(f"{step}.parquet")} - {target}):
+        there = tables.read(other, "run_pairs", columns=["a", "b"])
+        both = sorted((set(there["a"]) | set(there["b"])) & set(names))
+        if len(both) > 1:
+            raise DataError(
+                f"{other} compares {both} at step {step} already, and {target.name} would too: the folder could not be "
+                "read any more. Delete it, or compare the same block as it does (--block), or name another --data."
+            )
 
 
 def _refuse_less(there: pd.DataFrame, names: Sequence[str], rows: Sequence[str], target: Path) -> None:

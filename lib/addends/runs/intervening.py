@@ -35,6 +35,7 @@ from addends.interventions import (
 )
 from addends.runs import existing, sentences, training, workfolder
 from addends.runs.made_of import made_of, refuse_other
+from addends.runs.shards import refuse_read_only
 from addends.runs.suite import Run, Suite
 
 OF_PARTS = ("interventions", "token_agreement")  # made together, of the same effects
@@ -61,7 +62,8 @@ def intervene(
     InputError
         If the suite is of models that exist and names no training sentences to take means over.
     DataError
-        If a checkpoint is missing, or a table that is there cannot be read or was made of something else.
+        If a checkpoint is missing, a table that is there cannot be read or was made of something else, or a folder
+        cannot be written to.
     """
     if suite.models:
         raise InputError(
@@ -77,6 +79,8 @@ def intervene(
             for table in set(TABLES).difference(missing):
                 refuse_other(files[table], table, now)
             if missing:
+                for folder in (workfolder.of_run(suite, name, work), data / suite.name):
+                    refuse_read_only(folder)
                 found = _asked(suite, suite.run(name), work, seed, missing)
                 for table in missing:
                     tables.write(found[table], files[table], table, now)
