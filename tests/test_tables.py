@@ -568,3 +568,22 @@ def test_a_file_named_after_one_run_holds_no_other(tmp_path):
     for columns in (None, ["score"]):
         with pytest.raises(DataError, match=r"a\.parquet holds rows of \['b'\]"):
             tables.read_suite(tmp_path, "quality", ["a"], columns)
+
+
+def test_a_table_says_what_it_was_made_of_and_nothing_where_nothing_was_said(tmp_path):
+    frame = pd.DataFrame(FRAMES["quality"])
+    file = tables.write(frame, tmp_path / "a.parquet", "quality", {"the seed": "0"})
+    assert tables.made_of(file, "quality") == {"the seed": "0"}
+    tables.write(tables.read(file, "quality"), file, "quality")  # what was read is not said again of what is written
+    assert tables.made_of(file, "quality") == {}
+    with pytest.raises(DataError, match="no 'runs' table: it has no column"):
+        tables.made_of(file, "runs")
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        tables.made_of(file, "quality")
+
+
+def test_a_filter_by_a_list_without_a_value_is_refused_in_words(tmp_path):
+    file = tables.write(pd.DataFrame(FRAMES["quality"]), tmp_path / "a.parquet", "quality")
+    with pytest.raises(InputError, match="'run' is to be in a list that has no value"):
+        tables.read(file, "quality", filters=[("run", "in", [])])

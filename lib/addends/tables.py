@@ -5,14 +5,16 @@ A table is either one parquet file or a folder with one file a run. `addends.sch
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from addends.checks import check_choice, repeated
@@ -59,6 +61,7 @@ __all__ = [
     "YARDSTICKS",
     "flush",
     "key",
+    "made_of",
     "read",
     "read_parquet",
     "read_suite",
@@ -69,14 +72,15 @@ __all__ = [
     "write_parquet",
 ]
 
+_MADE_OF = "made_of"
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 
 
-def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
+def write(frame: pd.DataFrame, path: str | os.PathLike, table: str, made_of: Mapping[str, str] | None = None) -> Path:
     """Write ``frame`` to ``path`` as parquet, checked against its schema, and atomically.
 
     The rows are first written beside ``path`` and then moved over it: a killed process leaves the old file or
-    the new one, never half of one.
+    the new one, never half of one. What the table was made of, where it is said, stands in the file: `made_of`.
 
     Raises
     ------
@@ -84,7 +88,25 @@ def write(frame: pd.DataFrame, path: str | os.PathLike, table: str) -> Path:
         If the rows break the schema.
     """
     checked = validate(frame, table, origin=f"The frame to be written to {path}")
+    checked.attrs = {} if made_of is None else {_MADE_OF: dict(made_of)}
     return write_parquet(checked, path)
+
+
+def made_of(path: str | os.PathLike, table: str) -> dict[str, str]:
+    """What a table was made of, as it was said to `write`; empty where nothing was.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, truncated, no parquet, or not of this table's columns.
+    """
+    file = Path(path)
+    lacking = [name for name, column in schema_of(table).columns.items() if column.required]
+    lacking = sorted(set(lacking) - set(_header(file).names))
+    if lacking:
+        raise DataError(f"{file} is no {table!r} table: it has no column {lacking[0]!r}. Delete it, and make it again.")
+    said = (_header(file).metadata or {}).get(b"PANDAS_ATTRS", b"{}")
+    return dict(json.loads(said).get(_MADE_OF, {}))
 
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
@@ -285,6 +307,8 @@ def _wanted(table: str, columns: Sequence[str] | None, filters: Sequence[tuple[s
             raise InputError(f"filters={list(filters)!r}: triples (column, comparison, value) are wanted.")
         check_choice("the column of a filter", where[0], known)
         check_choice("the comparison of a filter", where[1], COMPARISONS)
+        if where[1] in ("in", "not in") and isinstance(where[2], Collection) and len(where[2]) == 0:
+            raise InputError(f"filters={list(filters)!r}: {where[0]!r} is to be {where[1]} a list that has no value.")
     if columns is None:
         return None
     for name in columns:
@@ -301,7 +325,7 @@ def _read_part(
     if columns is None and not filters:
         return validate(read_parquet(file), table, origin=str(file))
     # The header says whether what is not read belongs to the table too.
-    header, schema = _header(file), schema_of(table)
+    header, schema = _header(file).names, schema_of(table)
     odd = [f"the column {name!r} is unknown" for name in header if name not in schema.columns]
     needed = [name for name, column in schema.columns.items() if column.required]
     odd += [f"there is no column {name!r}" for name in needed if name not in header]
@@ -340,8 +364,8 @@ def _of_one_run(
     return found
 
 
-def _header(file: Path) -> list[str]:
-    """The names of the columns of a parquet file.
+def _header(file: Path) -> pa.Schema:
+    """The names of the columns of a parquet file, and what is said of it.
 
     Raises
     ------
@@ -349,7 +373,7 @@ def _header(file: Path) -> list[str]:
         As `read_parquet`.
     """
     try:
-        return pq.read_schema(file).names
+        return pq.read_schema(file)
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
 

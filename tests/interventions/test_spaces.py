@@ -230,3 +230,9 @@ def test_bad_spaces(related):
         Space(one, np.zeros(120))
     with pytest.raises(InputError, match="different vocabularies"):
         similarity(Space(one, sentences), Space(two[:-4], sentences[:-4]))
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2.5])
+def test_fewer_than_two_groups_are_refused(groups):
+    with pytest.raises(InputError, match=f"groups={groups}"):
+        groups_of(np.arange(5), groups)

@@ -70,9 +70,44 @@ def test_divergences_are_those_of_torchs_distributions(model, make_marian, token
     assert row["tokens"].item() == int(batch.mask.sum())
 
 
+@pytest.mark.parametrize(
+    ("sources", "targets", "words"),
+    [
+        (SOURCES, TARGETS[:3], "4.*3"),
+        (SOURCES[:3], TARGETS, "3.*4"),
+        ([], [], "sources"),
+        ("abc", "abc", "sources"),  # not three sentences of one letter
+        (SOURCES, [*TARGETS[:2], "", TARGETS[3]], r"targets\[2\] is ''"),  # counted in the whole list, not in a batch
+    ],
+)
+def test_sentences_that_cannot_be_read_are_refused_before_anything_is_encoded(
+    sources, targets, words, model, tokenizer, monkeypatch
+):
+    for module in ("vectors", "divergence"):
+        monkeypatch.setattr(f"addends.interventions.{module}.encode", None)
+    with pytest.raises(InputError, match=words):
+        token_vectors(model, tokenizer, sources, targets, batch_size=1)
+    with pytest.raises(InputError, match=words):
+        divergences({"a": model, "b": model}, tokenizer, sources, targets, batch_size=1)
+
+
+def test_one_method_may_be_named_by_itself(found, model, tokenizer):
+    one = token_vectors(model, tokenizer, SOURCES, TARGETS, by="token", progress=False)
+    assert one.names == (("token", "S"), ("token", "T"), ("token", "C"), (STATE, STATE))
+    np.testing.assert_allclose(one.vectors, found.vectors[:, -4:], atol=1e-6)
+
+
 def test_bad_input(model, make_marian, tokenizer):
-    with pytest.raises(InputError, match="4 sources, 3 targets"):
-        token_vectors(model, tokenizer, SOURCES, TARGETS[:3])
+    for by in ((), ("token", "token")):
+        with pytest.raises(InputError, match="each once, are wanted"):
+            token_vectors(model, tokenizer, SOURCES, TARGETS, by=by)
+    with pytest.raises(InputError, match="by='words' is not one of"):
+        token_vectors(model, tokenizer, SOURCES, TARGETS, by="words", progress=False)
+    for batch_size in (0, True):
+        with pytest.raises(InputError, match=f"batch_size={batch_size}"):
+            token_vectors(model, tokenizer, SOURCES, TARGETS, batch_size=batch_size)
+        with pytest.raises(InputError, match=f"batch_size={batch_size}"):
+            divergences({"a": model, "b": model}, tokenizer, SOURCES, TARGETS, batch_size=batch_size)
     with pytest.raises(InputError, match="two models or more"):
         divergences({"a": model}, tokenizer, SOURCES, TARGETS)
     other = make_marian(seed=1, vocab_size=len(tokenizer) + 3)

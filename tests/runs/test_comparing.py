@@ -120,6 +120,22 @@ def test_what_is_there_is_left_alone_and_other_runs_do_not_replace_it(trained, p
     assert not (trained / "work" / "tiny" / ".compared").exists()
 
 
+def test_a_table_of_fewer_kinds_of_rows_or_of_other_weights_or_seed_is_not_taken_for_done(trained, tmp_path):
+    shutil.copytree(trained / "work", tmp_path / "work")
+    given = (WIDER, ["a", "b"], 12, tmp_path / "work", tmp_path / "data")
+    comparing.compare(*given, ("all",))
+    comparing.compare(*given, ("all",))
+    with pytest.raises(DataError, match=r"compares \['all'\], and \['all', 'permuted'\] are asked for. --again"):
+        comparing.compare(*given, ("all", "permuted"))
+    with pytest.raises(DataError, match="was made otherwise: the seed, then 0, now 7"):
+        comparing.compare(*given, ("all",), seed=7)
+    tiny_suite.change_a_weight(tmp_path / "work" / "tiny" / "b" / "checkpoint-12")
+    with pytest.raises(DataError, match="was made otherwise: the weights of 'b' at step 12"):
+        comparing.compare(*given, ("all",))
+    comparing.compare(*given, ("all",), again=True)
+    comparing.compare(*given, ("all",))
+
+
 def test_a_block_has_a_table_of_its_own(trained, pairs, tmp_path):
     block = WIDER.blocks[0].name
     given = (WIDER, ["a", "b"], 12, trained / "work", tmp_path, ("all",))
@@ -134,6 +150,21 @@ def test_a_block_has_a_table_of_its_own(trained, pairs, tmp_path):
     )
     with pytest.raises(InputError, match=r"\['a', 'b'\] are not of the block 'other'"):
         comparing.compare(*given, block="other")
+
+
+def test_pairs_that_a_blocks_table_has_are_not_written_twice(trained, tmp_path):
+    given = (WIDER, ["a", "b"], 9, trained / "work", tmp_path, ("all",))
+    comparing.compare(*given, block=WIDER.blocks[0].name)
+    with pytest.raises(DataError, match=r"tried-9.parquet compares \['a', 'b'\] at step 9 already"):
+        comparing.compare(*given)
+    tables.read(tmp_path / "tiny" / "run_pairs", "run_pairs")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "_write_vectors", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is no folder"):
+        comparing.compare(WIDER, ["a", "b"], 12, trained / "work", tmp_path / "file")
 
 
 def test_what_a_killed_process_left_goes_and_a_living_one_is_not_disturbed(trained, tmp_path):

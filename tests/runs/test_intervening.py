@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections import Counter
 
@@ -21,6 +22,7 @@ from addends.interventions import (
     weights_sha256,
 )
 from addends.runs import intervening, sentences
+from addends.runs.suite import Sample
 from tests.runs import tiny_suite
 from tests.runs.tiny_suite import SUITE
 
@@ -145,6 +147,43 @@ def test_what_is_there_stays_and_means_of_other_weights_are_taken_anew(trained, 
     assert Means.load(folder / "means-12-0.safetensors").digest == means.digest
 
 
+def test_tables_of_other_weights_sentences_or_seed_or_that_are_cut_off_are_not_taken_for_done(trained, asked, tmp_path):
+    shutil.copytree(trained / "work", tmp_path / "work")
+    shutil.copytree(trained / "data", tmp_path / "data")
+    given = (SUITE, ["a"], tmp_path / "work", tmp_path / "data")
+    intervening.intervene(*given)
+    with pytest.raises(DataError, match=r"is there, and was made otherwise: the seed, then 0, now 5. --again"):
+        intervening.intervene(*given, seed=5)
+    fewer = dataclasses.replace(SUITE, held_out=Sample("ora", 5))
+    with pytest.raises(DataError, match="was made otherwise: the sentences"):
+        intervening.intervene(fewer, *given[1:])
+    tiny_suite.change_a_weight(tmp_path / "work" / "tiny" / "a" / "checkpoint-12")
+    with pytest.raises(DataError, match="was made otherwise: the weights of 'a' at step 12, then"):
+        intervening.intervene(*given)
+    shutil.rmtree(tmp_path / "work" / "tiny" / "a" / "checkpoint-12")  # nothing says otherwise: left alone
+    intervening.intervene(*given)
+    file = tmp_path / "data" / "tiny" / "attributions" / "a.parquet"
+    tables.write(tables.read(file, "attributions"), file, "attributions")  # as before tables said what they are of
+    intervening.intervene(*given, seed=0)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"attributions/a\.parquet cannot be read as parquet"):
+        intervening.intervene(*given)
+
+
+def test_means_that_cannot_be_read_are_taken_anew(trained, asked, tmp_path):
+    model, tokenizer = addends.load(trained / "work" / "tiny" / "a" / "checkpoint-12")
+    (tmp_path / "means-12-0.safetensors").write_bytes(b"cut off")
+    means = intervening.means_of(SUITE, SUITE.run("a"), model, tokenizer, tmp_path)
+    assert Means.load(tmp_path / "means-12-0.safetensors").digest == means.digest
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_asked(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(intervening, "_asked", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is no folder"):
+        intervening.intervene(SUITE, ["a"], trained / "work", tmp_path / "file")
+
+
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(DataError, match=r"checkpoint-12 is missing: train"):
         intervening.intervene(SUITE, ["a"], tmp_path, tmp_path)
@@ -192,8 +231,6 @@ def test_the_command_compares_a_block_at_steps_and_stitches(trained, tmp_path, s
 
 
 def test_existing_models_have_no_training_sentences(tmp_path, trained):
-    import dataclasses
-
     from addends.runs.suite import UNKNOWN, ExistingModel
 
     models = tuple(ExistingModel(run.name, 12, str(tmp_path)) for run in SUITE.runs)

@@ -9,7 +9,9 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from addends.checks import check_count
 from addends.decomposition import Batch, encode
+from addends.decomposition.translation import check_sentences
 from addends.errors import InputError
 
 
@@ -43,7 +45,8 @@ def divergences(
     Raises
     ------
     InputError
-        If there are fewer than two models, or their vocabularies differ in size: the message names two of them.
+        If there are fewer than two models, or their vocabularies differ in size: the message names two of them. And as
+        `encode` does, before anything is encoded.
     """
     names = list(models)
     if len(names) < 2:
@@ -55,6 +58,8 @@ def divergences(
             f"divergences: {names[0]!r} predicts {sizes[names[0]]} pieces, {other!r} predicts {sizes[other]}: runs "
             "with different vocabularies do not predict the same things."
         )
+    check_count("batch_size", batch_size, "divergences")
+    check_sentences(models[names[0]], tokenizer, sources, targets)
     pairs = list(combinations(range(len(names)), 2))
     order, frames = sorted(range(len(sources)), key=lambda index: len(sources[index])), []
     for start in range(0, len(order), batch_size):

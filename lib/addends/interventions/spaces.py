@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from addends.checks import check_count
 from addends.errors import InputError
 
 FEWEST_ROWS = 4
@@ -171,7 +172,13 @@ def groups_of(sentences: np.ndarray, groups: int = 20) -> np.ndarray:
 
     >>> groups_of(np.array([7, 7, 3, 9, 9]), groups=2).tolist()
     [1, 1, 0, 0, 0]
+
+    Raises
+    ------
+    InputError
+        If ``groups`` is no whole number of 2 or more.
     """
+    check_count("groups", groups, "groups_of", least=2)
     _, codes = np.unique(np.asarray(sentences), return_inverse=True)
     return codes % groups
 

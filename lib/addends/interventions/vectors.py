@@ -9,9 +9,12 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from addends.checks import check_count
 from addends.decomposition import encode
 from addends.decomposition.parts import stream
+from addends.decomposition.translation import check_sentences
 from addends.errors import InputError
+from addends.tables import METHODS
 
 STATE = "state"
 """The name of the sum of all terms, the whole state, among the methods and among the terms."""
@@ -50,7 +53,7 @@ def token_vectors(
     tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[str],
     targets: Sequence[str],
-    by: Sequence[str] = ("sublayer", "token"),
+    by: str | Sequence[str] = ("sublayer", "token"),
     batch_size: int = 32,
     progress: bool = True,
 ) -> TokenVectors:
@@ -63,20 +66,20 @@ def token_vectors(
     Parameters
     ----------
     sources, targets : sequence of str
-    by : sequence of {"sublayer", "token"}
+    by : sequence of {"sublayer", "token"}, or one of them
     batch_size : int
         Sentences a forward pass. It changes speed and memory only.
 
     Raises
     ------
     InputError, UnsupportedModelError
-        As `encode` and `decompose` do; the sums are checked in the first batch.
+        As `encode` does, before anything is encoded, and as `decompose`; the sums are checked in the first batch.
     """
-    if batch_size < 1 or len(sources) == 0 or len(sources) != len(targets):
-        raise InputError(
-            f"token_vectors: {len(sources)} sources, {len(targets)} targets, batch_size={batch_size}: as many of each, "
-            "and one or more of all, are wanted."
-        )
+    check_count("batch_size", batch_size, "token_vectors")
+    methods = [by] if isinstance(by, str) else list(by)
+    if not methods or len(set(methods)) < len(methods):
+        raise InputError(f"token_vectors: by={by!r}: one or more of {METHODS}, each once, are wanted.")
+    check_sentences(model, tokenizer, sources, targets)
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     of_sentence: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     names: tuple[tuple[str, str], ...] = ()
@@ -86,7 +89,7 @@ def token_vectors(
         if batch.labels is None:
             raise InputError(f"token_vectors: a {model.config.model_type} has no decoder that reads targets.")
         found, names = [], ()
-        for method in by:
+        for method in methods:
             terms, layers = stream(model, batch, method, check=not of_sentence)
             pairs = [(vectors.float().cpu().numpy().copy(), state.float().cpu().numpy()) for vectors, state in layers]
             found.append(np.stack([vectors for vectors, _ in pairs]))  # (layer, term, sentence, position, dim)

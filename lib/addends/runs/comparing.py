@@ -29,6 +29,8 @@ from addends.errors import DataError, InputError
 from addends.interventions import STATE, Space, divergences, groups_of, permuted_within, similarity, token_vectors
 from addends.interventions.spaces import without_type_means
 from addends.runs import existing, sentences, training
+from addends.runs.made_of import made_of, refuse_other
+from addends.runs.shards import refuse_read_only
 from addends.runs.suite import Suite
 
 GROUPS = 20  # of sentences, for standard errors
@@ -50,8 +52,8 @@ def compare(
 
     The runs of one block have a table of their own, ``<block>-<step>.parquet``, where ``block`` names it.
 
-    Vectors are kept in the work folder meanwhile, and removed at the end. A table that is there for these runs is left
-    alone; one that was cut off begins again, some minutes for sixteen runs.
+    Vectors are kept in the work folder meanwhile, and removed at the end. A table that is there for these runs, of
+    these weights and sentences, is left alone; one that was cut off begins again, some minutes for sixteen runs.
 
     Parameters
     ----------
@@ -69,7 +71,8 @@ def compare(
         If there are fewer than two runs, one is of another block, or two of them have different vocabularies: the
         message names them.
     DataError
-        If a checkpoint is missing, the table that is there is of other runs, or another process is comparing.
+        If a checkpoint is missing, the table that is there is of other runs, rows or weights, another table
+        there has pairs of these runs at this step, a folder cannot be written to, or another process is comparing.
     """
     names = list(dict.fromkeys(names))
     if len(names) < 2:
@@ -78,21 +81,43 @@ def compare(
     if strangers:
         raise InputError(f"compare: {strangers} are not of the block {block!r}: leave them out, or name no block.")
     target = data / suite.name / "run_pairs" / f"{step if block is None else f'{block}-{step}'}.parquet"
+    now = made_of(suite, [(name, step) for name in names], work, seed)
     if target.exists() and not again:
-        there = tables.read(target, "run_pairs")
-        if set(there["a"]) | set(there["b"]) >= set(names):
-            return target
-        raise DataError(
-            f"{target} compares {sorted(set(there['a']) | set(there['b']))}, and {names} are asked for. --again "
-            "compares anew, and replaces it."
-        )
+        _refuse_less(tables.read(target, "run_pairs"), names, rows, target)
+        refuse_other(target, "run_pairs", now)
+        return target
+    _refuse_twice(target, step, names)
+    for folder in (work, target.parent):
+        refuse_read_only(folder)
     points = [(name, at) for name in names for at in _with_the_one_before(suite, name, step, work)]
     with training.one_core(), training.one_bar(), _folder_of_vectors(work / suite.name) as folder:
         shared = _write_vectors(suite, points, work, folder)
         frame = _of_pairs(names, points, step, folder, shared, rows, seed)
         kl = _divergences(suite, names, step, work).assign(layer=frame["layer"].max())
-    tables.write(frame.merge(kl, on=["a", "b", "by", "rows", "layer"], how="left"), target, "run_pairs")
+    tables.write(frame.merge(kl, on=["a", "b", "by", "rows", "layer"], how="left"), target, "run_pairs", now)
     return target
+
+
+def _refuse_twice(target: Path, step: int, names: Sequence[str]) -> None:
+    """Raise DataError where another table of the folder has two of these runs at this step: keys would stand twice."""
+    for other in sorted({*target.parent.glob(f"*-{step}.parquet"), *target.parent.glob(f"{step}.parquet")} - {target}):
+        there = tables.read(other, "run_pairs", columns=["a", "b"])
+        both = sorted((set(there["a"]) | set(there["b"])) & set(names))
+        if len(both) > 1:
+            raise DataError(
+                f"{other} compares {both} at step {step} already, and {target.name} would too: the folder could not be "
+                "read any more. Delete it, or compare the same block as it does (--block), or name another --data."
+            )
+
+
+def _refuse_less(there: pd.DataFrame, names: Sequence[str], rows: Sequence[str], target: Path) -> None:
+    """Raise DataError unless a table that is there has all of these runs, with all of these kinds of rows."""
+    has = sorted(set(there["a"]) | set(there["b"])), sorted(there["rows"].unique())
+    for found, asked in zip(has, (names, rows), strict=True):
+        if not set(found) >= set(asked):
+            raise DataError(
+                f"{target} compares {found}, and {list(asked)} are asked for. --again compares anew, and replaces it."
+            )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ the means, and what single source tokens do, are asked of the first of them alon
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from addends import tables
-from addends.errors import InputError
+from addends.errors import DataError, InputError
 from addends.interventions import (
     Means,
     agreement_means,
@@ -33,6 +34,8 @@ from addends.interventions import (
     weights_sha256,
 )
 from addends.runs import existing, sentences, training, workfolder
+from addends.runs.made_of import made_of, refuse_other
+from addends.runs.shards import refuse_read_only
 from addends.runs.suite import Run, Suite
 
 OF_PARTS = ("interventions", "token_agreement")  # made together, of the same effects
@@ -47,7 +50,7 @@ def intervene(
 ) -> list[Path]:
     """Ask every run at its last checkpoint, and write ``data/<suite>/<table>/<run>.parquet`` of all `TABLES`.
 
-    A table that is there is left alone.
+    A table that is there is left alone, where it is of these weights, sentences and this seed.
 
     Parameters
     ----------
@@ -59,7 +62,8 @@ def intervene(
     InputError
         If the suite is of models that exist and names no training sentences to take means over.
     DataError
-        If a checkpoint is missing.
+        If a checkpoint is missing, a table that is there cannot be read or was made of something else, or a folder
+        cannot be written to.
     """
     if suite.models:
         raise InputError(
@@ -70,11 +74,16 @@ def intervene(
     with training.one_core(), training.one_bar():
         for name in tqdm(list(dict.fromkeys(names)), desc=f"intervene {suite.name}", unit="run"):
             files = {table: data / suite.name / table / f"{name}.parquet" for table in TABLES}
+            now = made_of(suite, [(name, suite.recipe.steps)], work, seed)
             missing = [table for table, file in files.items() if again or not file.exists()]
+            for table in set(TABLES).difference(missing):
+                refuse_other(files[table], table, now)
             if missing:
+                for folder in (workfolder.of_run(suite, name, work), data / suite.name):
+                    refuse_read_only(folder)
                 found = _asked(suite, suite.run(name), work, seed, missing)
                 for table in missing:
-                    tables.write(found[table], files[table], table)
+                    tables.write(found[table], files[table], table, now)
             written += files.values()
     return written
 
@@ -155,10 +164,10 @@ def means_of(
 ) -> Means:
     """The means of a run's last checkpoint over `MEANS_OVER` of its training sentences, kept in its work folder.
 
-    Means of other weights that are kept there are taken anew.
+    Means of other weights that are kept there, or a file that cannot be read, are taken anew.
     """
     file = folder / f"means-{suite.recipe.steps}-{seed}.safetensors"
-    if file.exists():
+    with contextlib.suppress(DataError):
         means = Means.load(file)
         if means.model == weights_sha256(model):
             return means
