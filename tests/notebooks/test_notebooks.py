@@ -366,3 +366,24 @@ def test_two_runs_spaces():
     assert found["importance_S"] > found["cka_S"] + 0.1
     assert abs(found["kind_start"] - found["kind_other_masks"]) < (found["kind_start"] - found["kind_neither"]) / 3
     assert found["start_lower"] > 0.05 > found["course_upper"]
+
+
+@pytest.mark.slow
+def test_one_runs_decoder_reads_anothers_encoder():
+    found = values(run(notebook("compare_spaces")))
+    stitches = tables.read_suite(ROOT / "data" / "european", "stitches")
+    read = stitches[(stitches["place"] == "encoder") & (stitches["start"] == "run")]
+    runs = tables.read_suite(ROOT / "data" / "european", "runs").set_index("run")["block"]
+    read = read[(read["decoder"].map(runs) == "independent") & (read["encoder"].map(runs) == "independent")]
+    assert found["stitched_real"] == read["decoder"].nunique()
+    for kind in ("own", "random", "rotation"):
+        mean = read.loc[read["map"] == kind, "bleu"].mean()
+        assert found[f"bleu_real_{kind}_mean"] == pytest.approx(mean, rel=1e-5)
+    # What the page says in words.
+    for suite in ("real", "made"):
+        assert abs(found[f"way_{suite}_none_estimate"]) < found[f"way_{suite}_untrained_estimate"]
+        order = [found[f"way_{suite}_{kind}_estimate"] for kind in ("untrained", "rotation", "affine", "trained")]
+        assert order == sorted(order)
+        assert found[f"way_{suite}_trained_upper"] < 1
+    assert found["inside_lowest"] > found["way_real_rotation_upper"]
+    assert found["stitch_start_lower"] > 0.1 > found["stitch_course_upper"]
