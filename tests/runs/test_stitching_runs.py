@@ -55,7 +55,7 @@ def test_a_twin_is_read_as_oneself_by_every_map_that_can_be_the_identity(stitche
     own = rows.loc[("a", "own")]
     for kind in ("none", "rotation"):
         for quality in ("bleu", "chrf", "nll"):
-            assert rows.loc[("c", kind), quality] == pytest.approx(own[quality], rel=1e-4)
+            assert rows.loc[("c", kind), quality] == pytest.approx(own[quality], rel=1e-4 if kind == "rotation" else 0)
         assert rows.loc[("c", kind), "explained"] == pytest.approx(1, abs=1e-6)
     assert rows.loc[("c", "random"), "explained"] < 0.5
 
