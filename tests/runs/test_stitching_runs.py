@@ -329,9 +329,3 @@ def test_runs_of_other_dimensions_are_named(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(existing, "load_checkpoint", other)
     with pytest.raises(InputError, match=r"\(16, 1\) and \(24, 1\) dimensions and layers"):
         stitching_runs.stitch(SUITE, ["a", "b"], trained / "work", tmp_path)
-
-
-def test_training_sentences_that_leave_none_to_choose_by_are_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(stitching_runs, "TRAINING_BATCH", 200)
-    with pytest.raises(InputError, match="none is left to choose by"):
-        stitching_runs.stitch(SUITE, ["a", "b"], trained / "work", tmp_path)
