@@ -387,3 +387,4 @@ def test_one_runs_decoder_reads_anothers_encoder():
         assert found[f"way_{suite}_trained_upper"] < 1
     assert found["inside_lowest"] > found["way_real_rotation_upper"]
     assert found["stitch_start_lower"] > 0.1 > found["stitch_course_upper"]
+    assert found["unmapped_start"] > 0.3 > 0.1 > abs(found["unmapped_neither"])
