@@ -216,6 +216,15 @@ def test_what_is_there_stays(trained, stitches):
     assert not list((trained / "work").rglob("stitched-*"))
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"steps": 6}, "the steps, then 5, now 6"), ({"steps": 5, "seed": 1}, "the seed, then 0, now 1")],
+)
+def test_a_table_that_was_made_otherwise_is_not_taken_for_done(trained, stitches, given, words):
+    with pytest.raises(DataError, match=f"was made otherwise: {words}.*--again"):
+        stitching_runs.stitch(SUITE, ["a", "b", "c"], trained / "work", trained / "data", **given)
+
+
 def test_a_table_without_an_encoder_that_is_asked_for_is_refused_before_any_work(trained, stitches, tmp_path):
     (tmp_path / "tiny" / "stitches").mkdir(parents=True)
     narrow = stitches[(stitches["decoder"] == "b") & (stitches["encoder"] != "c")]

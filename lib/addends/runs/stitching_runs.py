@@ -25,6 +25,7 @@ from addends.errors import DataError, InputError
 from addends.interventions import maps, stitching
 from addends.provenance import content_sha256
 from addends.runs import existing, stitched_states, training, workfolder
+from addends.runs.made_of import made_of, refuse_other
 from addends.runs.quality import corpus_scores
 from addends.runs.stitched_states import EncoderStates, RunStates, Space, Texts
 from addends.runs.suite import Suite
@@ -67,7 +68,8 @@ def stitch(
     InputError
         If there are fewer than two runs, the suite trains none, or two have different vocabularies or dimensions.
     DataError
-        If a checkpoint is missing, or a file that is there lacks one of the runs.
+        If a checkpoint is missing, or a file that is there lacks one of the runs, or was made of other weights, seed or
+        steps.
     """
     names = list(dict.fromkeys(names))
     if len(names) < 2:
@@ -75,7 +77,8 @@ def stitch(
     if suite.models:
         raise InputError(f"The suite {suite.name!r} is of models that exist: it has no training sentences to fit on.")
     files = {name: data / suite.name / "stitches" / f"{name}.parquet" for name in names}
-    wanted = [name for name, file in files.items() if again or not _there(file, names)]
+    now = made_of(suite, [(name, suite.recipe.steps) for name in names], work, seed) | {"the steps": str(steps)}
+    wanted = [name for name, file in files.items() if again or not _there(file, names, now)]
     if not wanted:
         return list(files.values())
     with training.one_core(), training.one_bar():
@@ -89,17 +92,18 @@ def stitch(
             for name in wanted:
                 kept = workfolder.of_run(suite, name, work) / f"stitched-{said[:16]}.parquet"
                 rows = _into(suite, runs[name], runs, texts, steps, seed, kept, bar)
-                tables.write(rows, files[name], "stitches")
+                tables.write(rows, files[name], "stitches", now)
                 kept.unlink(missing_ok=True)
     return list(files.values())
 
 
-def _there(file: Path, names: Sequence[str]) -> bool:
-    """Whether the file is there, for all of these runs."""
+def _there(file: Path, names: Sequence[str], now: Mapping[str, str]) -> bool:
+    """Whether the file is there, for all of these runs, their weights, the seed and the steps."""
     if not file.exists():
         return False
     there = set(tables.read(file, "stitches", columns=["encoder"])["encoder"])
     if there >= set(names):
+        refuse_other(file, "stitches", dict(now))
         return True
     raise DataError(
         f"{file} has the encoders {sorted(there)}, and {list(names)} are asked for. --again stitches anew, and "
