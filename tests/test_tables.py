@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -587,3 +589,16 @@ def test_a_filter_by_a_list_without_a_value_is_refused_in_words(tmp_path):
     file = tables.write(pd.DataFrame(FRAMES["quality"]), tmp_path / "a.parquet", "quality")
     with pytest.raises(InputError, match="'run' is to be in a list that has no value"):
         tables.read(file, "quality", filters=[("run", "in", [])])
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "runs.parquet"
+    with pytest.raises(
+        OSError, match=r"runs.parquet could not be written \(No space left on device\). Make room"
+    ) as raised:
+        tables.write_atomically(target, full)
+    assert raised.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

@@ -118,6 +118,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], object]) ->
     """Have ``write`` write a file beside ``path``, whose name it is given, and move it over ``path`` when it is whole.
 
     The folders above it are made.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, on a full disk say: the message names it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,8 +133,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], object]) ->
         os.chmod(temporary, 0o644)  # mkstemp makes files for their owner alone
         flush(temporary)  # on the disk before its name says that it is there
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            said = f"{path} could not be written ({error.strerror}). Make room, or make the folder writable"
+            raise OSError(error.errno, said) from error
         raise
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 
 import numpy as np
@@ -200,3 +201,13 @@ def test_bad_input(trained, tmp_path):
         comparing.compare(WIDER, ["a", "b"], 12, tmp_path / "empty", tmp_path)
     with pytest.raises(InputError, match="step"):
         comparing.compare(WIDER, ["a", "b"], 13, trained / "work", tmp_path)
+
+
+def test_a_full_disk_is_said_with_what_it_takes(trained, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(comparing.np, "save", full)
+    with pytest.raises(DataError, match=r"a@12.npy could not be written \(No space left on device\): it takes \d+ MiB"):
+        comparing.compare(WIDER, ["a", "b"], 12, trained / "work", tmp_path, ("all",))
+    assert not (trained / "work" / "tiny" / ".compared").exists()

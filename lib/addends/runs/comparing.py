@@ -185,9 +185,20 @@ def _write_vectors(suite: Suite, points: Sequence[Point], work: Path, folder: Pa
                 f"compare: {points[0][0]!r} and {point[0]!r} have different layers or terms. Compare runs of one "
                 "architecture (--only)."
             )
-        np.save(_file(folder, point), found.vectors)
+        _keep(found.vectors, _file(folder, point))
     assert shared is not None
     return shared
+
+
+def _keep(vectors: np.ndarray, file: Path) -> None:
+    try:
+        np.save(file, vectors)
+    except OSError as error:
+        size = f"{vectors.nbytes / 2**20:.0f} MiB"
+        raise DataError(
+            f"{file} could not be written ({error.strerror or error}): it takes {size}, and every checkpoint as much "
+            "until all are compared. Make room, or compare fewer runs (--only)."
+        ) from error
 
 
 def _file(folder: Path, point: Point) -> Path:
