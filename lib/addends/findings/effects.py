@@ -125,11 +125,16 @@ def _missing(analysis: str, causal: bool = False) -> dict:
     return {"analysis": analysis, "primary": True, "causal": causal, **nothing, **counts, "note": NOT_YET}
 
 
+def primary_paths(evidence: Evidence) -> pd.DataFrame:
+    """The rows of ``evidence.paths`` that are of the cell that decides claim A."""
+    primary, paths = evidence.claims.claims["A"].primary, evidence.paths
+    here = (paths["by"] == primary.method) & (paths["term"] == primary.term) & (paths["layer"] == primary.layer)
+    return paths[here]
+
+
 def quality(evidence: Evidence, draws: int, seed: int) -> Iterator[dict]:
     """Claim A: does an indicator move with its own run's quality more than with that of other runs?"""
-    primary = evidence.claims.claims["A"].primary
-    here = (evidence.paths["by"] == primary.method) & (evidence.paths["term"] == primary.term)
-    paths = evidence.paths[here & (evidence.paths["layer"] == primary.layer)]
+    term, paths = evidence.claims.claims["A"].primary.term, primary_paths(evidence)
     sentences = evidence.plateau["sentence"].nunique()
     for coefficient in ("rho_differences", "rho_levels", "rho_given_step"):
         found = excess_over_others(paths, INDICATOR, "chrf", CELL, coefficient, draws=draws, seed=seed).iloc[0]
@@ -137,7 +142,7 @@ def quality(evidence: Evidence, draws: int, seed: int) -> Iterator[dict]:
         row = found.rename(names)
         row["df"] = row["runs"] - 1
         yield _effect(
-            f"{LEVELS[coefficient]} of {primary.term} with chrF, own run less other runs",
+            f"{LEVELS[coefficient]} of {term} with chrF, own run less other runs",
             row,
             sentences,
             primary=coefficient == "rho_differences",

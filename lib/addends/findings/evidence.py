@@ -110,10 +110,8 @@ def read_evidence(
 def _runs(folder: Path) -> pd.DataFrame:
     """The runs of a suite, and what each of a factorial is there for; missing where there is none."""
     runs = tables.read_suite(folder, "runs")
-    crossed_runs = runs[runs["block"] == "factorial"] if "factorial" in set(runs["block"]) else runs.iloc[:0]
-    roles = (
-        roles_of_runs(crossed_runs)[["run", "role"]] if len(crossed_runs) else runs[["run"]].iloc[:0].assign(role="")
-    )
+    inside = runs[runs["block"] == "factorial"]
+    roles = roles_of_runs(inside)[["run", "role"]] if len(inside) else inside[["run"]].assign(role="")
     columns = ["run", "suite", "block", "init_seed", "order_seed"]
     return runs[columns].merge(roles, on="run", how="left")
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 import crossed
 from addends.errors import DataError
-from addends.findings.effects import model_or_sentence, spaces, what_parts_do
+from addends.findings.effects import model_or_sentence, primary_paths, spaces, what_parts_do
 from addends.findings.evidence import CELL, INDICATOR, Evidence
 from addends.statistics import excess_over_others, mean_over_pairs, mean_over_runs, similarity_by_kind
 
@@ -70,7 +70,7 @@ def headline(name: str, sentence: str, asserted: str) -> Callable[[Callable[[Evi
     return registered
 
 
-def checked(evidence: Evidence, names: list[str] | None = None) -> pd.DataFrame:
+def checked(evidence: Evidence) -> pd.DataFrame:
     """The headlines with their numbers filled in: name, claim, sentence, asserted, numbers, function (its name).
 
     Raises
@@ -79,8 +79,7 @@ def checked(evidence: Evidence, names: list[str] | None = None) -> pd.DataFrame:
         If the data no longer say one of them; the message names all that do not hold, with their numbers.
     """
     rows, wrong = [], []
-    for name in names or HEADLINES:
-        one = HEADLINES[name]
+    for name, one in HEADLINES.items():
         numbers = one.numbers(evidence)
         if not one.holds(numbers):
             wrong.append(f"{name}: {one.sentence.format(**numbers)!r} is asserted by {one.asserted!r}, of {numbers}")
@@ -88,13 +87,6 @@ def checked(evidence: Evidence, names: list[str] | None = None) -> pd.DataFrame:
     if wrong:
         raise DataError("\n  ".join(["The data no longer say:", *wrong, "Change the sentence, or find what changed."]))
     return pd.DataFrame(rows, columns=["name", "claim", "sentence", "asserted", "numbers", "function"])
-
-
-def _of_claim(evidence: Evidence, claim: str, coefficient: str) -> pd.Series:
-    primary = evidence.claims.claims[claim].primary
-    here = [evidence.paths[name] == getattr(primary, of) for name, of in (("by", "method"), ("term", "term"))]
-    paths = evidence.paths[here[0] & here[1] & (evidence.paths["layer"] == primary.layer)]
-    return excess_over_others(paths, INDICATOR, "chrf", CELL, coefficient, draws=99).iloc[0]
 
 
 def _signed(evidence: Evidence, term: str) -> pd.Series:
@@ -127,7 +119,7 @@ def over_a_training(evidence: Evidence) -> Numbers:
 )
 def no_more_than_others(evidence: Evidence) -> Numbers:
     """Changes, own run less other runs."""
-    found = _of_claim(evidence, "A", "rho_differences")
+    found = excess_over_others(primary_paths(evidence), INDICATOR, "chrf", CELL, draws=99).iloc[0]
     names = {"own": "own", "other": "other", "excess": "excess", "excess_lower": "lower", "excess_upper": "upper"}
     numbers = {new: float(found[old]) for old, new in names.items()}
     return numbers | {"smallest_effect": evidence.claims.claims["A"].smallest_effect}
@@ -180,9 +172,8 @@ def layer_by_layer(evidence: Evidence) -> Numbers:
     by_layer = wins.groupby("layer").agg(["sum", "size"])
     layers = sorted(by_layer.index)
     found = {"cells": by_layer["size"].max()}
-    for place, layer in zip(
-        ("first", "middle", "last"), (layers[0], layers[len(layers) // 2], layers[-1]), strict=True
-    ):
+    chosen = {"first": layers[0], "middle": layers[len(layers) // 2], "last": layers[-1]}
+    for place, layer in chosen.items():
         found |= {place: layer, f"{place}_wins": by_layer.loc[layer, "sum"]}
     return {name: float(value) for name, value in found.items()}
 
