@@ -73,6 +73,7 @@ def test_a_missing_number_asserts_nothing():
     one = HEADLINES["D1"]
     assert one.holds({"lower": 2.0})
     assert not one.holds({"lower": np.nan})
+    assert not one.holds({"lower": np.inf})
 
 
 @pytest.mark.parametrize("name", DISTORTIONS)
