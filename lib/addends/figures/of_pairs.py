@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from addends.checks import refuse_repeated, require_columns
+from addends.figures.direct import name_ends
 from addends.figures.style import KIND_COLOURS, KIND_NAMES
 
 
@@ -38,25 +37,8 @@ def kinds_over_training(data: pd.DataFrame, label: str, ax: plt.Axes | None = No
         ax.fill_between(at, rows["lower"], rows["upper"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(at, rows["mean"], "o-", color=colour, markersize=4)
         ends.append((rows["mean"].iloc[-1], KIND_NAMES[kind], colour))
-    ends.sort()
-    low, high = ax.get_ylim()
-    for height, (_, name, colour) in zip(_apart([end for end, _, _ in ends], (high - low) / 11), ends, strict=True):
-        ax.text(len(steps) - 0.85, height, name, color=colour, va="center", fontsize=10)
+    name_ends(ax, ends)
     ax.set_xticks(range(len(steps)), [str(step) for step in steps])
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="training step (not to scale)", ylabel=label)
     return ax
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Sorted heights, moved no further than it takes for each two to be ``least`` apart: groups keep their middle."""
-    groups = [[height] for height in heights]  # of each, the heights that were wanted
-    for _ in heights:
-        for k in range(len(groups) - 1):
-            one, two = groups[k], groups[k + 1]
-            reach = (len(one) + len(two)) / 2 * least
-            if sum(two) / len(two) - sum(one) / len(one) < reach * (1 - 1e-9):
-                groups[k : k + 2] = [one + two]
-                break
-    middles = [(sum(group) / len(group), len(group)) for group in groups]
-    return [middle + (k - (count - 1) / 2) * least for middle, count in middles for k in range(count)]
