@@ -138,8 +138,6 @@ def test_the_slopes_of_many_runs_stand_under_their_mean(ax):
         estimates.slopes_of_runs(each, over.drop(columns="mean"), "slope", ax=ax)
 
 
-
-
 # Dumbbells, bars, crosses.
 
 

@@ -57,7 +57,7 @@ def test_the_way_up_is_not_shown_and_a_name_on_the_hub_has_no_digest(drawn, tmp_
 
 
 def test_bad_input(drawn, tmp_path):
-    with pytest.raises(DataError, match="There is no .*nowhere"):
+    with pytest.raises(DataError, match=r"There is no .*nowhere"):
         source_line(drawn, "f", tmp_path / "nowhere")
     with pytest.raises(InputError, match="rests on something"):
         source_line(drawn, "f")

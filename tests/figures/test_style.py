@@ -35,7 +35,7 @@ def contrast(one, two):
 
 
 def turned_round(colour):
-    """What CSS makes of a colour by invert(1) hue-rotate(180deg), as addends.css does in the dark (Filter Effects 1)."""
+    """What CSS makes of a colour by invert(1) hue-rotate(180deg), as addends.css does in the dark."""
     weights = np.array([0.213, 0.715, 0.072])
     return tuple(np.clip((2 * np.outer(np.ones(3), weights) - np.eye(3)) @ (1 - np.asarray(to_rgb(colour))), 0, 1))
 

@@ -8,8 +8,11 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-# The heights of an axes' names, in parts of its own height: a line of text and a little air.
+# The height of a name at the end of a line: its letters and a little air.
 _LINE_POINTS = 13.0
+
+# Letters in a line above a panel.
+_KEY_LETTERS = 44
 
 
 def name_ends(ax: plt.Axes, ends: Iterable[tuple[float, str, str]]) -> None:
@@ -31,9 +34,7 @@ def name_ends(ax: plt.Axes, ends: Iterable[tuple[float, str, str]]) -> None:
         ax.text(1.02, share, name, color=colour, va="center", fontsize="small", transform=beside)
 
 
-def key_above(
-    ax: plt.Axes, colours: Mapping[str, str], markers: Mapping[str, str] | None = None, columns: int = 3
-) -> None:
+def key_above(ax: plt.Axes, colours: Mapping[str, str], markers: Mapping[str, str] | None = None) -> None:
     """Write the names above the axes, each in its colour behind its mark: the width of the panel stays its own.
 
     Parameters
@@ -42,8 +43,6 @@ def key_above(
         The colour of each name, in the order in which they are to be read.
     markers : mapping of str to str, optional
         The mark of each; a square where it is not given.
-    columns : int
-        Names in a line.
     """
     marks = {name: "s" for name in colours} | dict(markers or {})
     handles = [Line2D([], [], linestyle="", marker=marks[name], color=colour) for name, colour in colours.items()]
@@ -52,7 +51,7 @@ def key_above(
         list(colours),
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=min(columns, len(colours)),
+        ncols=_columns([len(name) for name in colours]),
         labelcolor="linecolor",
         fontsize="small",
         handletextpad=0.1,
@@ -60,6 +59,16 @@ def key_above(
         borderpad=0.2,
         borderaxespad=0.1,
     )
+
+
+def _columns(lengths: Sequence[int]) -> int:
+    """In how many columns these names fit above a panel: as many as leave each line within its letters."""
+    for columns in range(len(lengths), 1, -1):
+        lines = -(-len(lengths) // columns)  # names run down a column first
+        widths = [max(lengths[start : start + lines]) + 3 for start in range(0, len(lengths), lines)]
+        if sum(widths) <= _KEY_LETTERS:
+            return columns
+    return 1
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:

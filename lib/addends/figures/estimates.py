@@ -44,7 +44,7 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
     _rows(ax, rows, y)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set(xlim=(-1.05, 1.05), xlabel="Spearman's rho, a mark a run")
-    key_above(ax, colours, markers, columns=2)
+    key_above(ax, colours, markers)
     return ax
 
 

@@ -220,7 +220,7 @@ def deviations(data: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
             ax.fill_between(rows["quantile"], rows["lower"], rows["upper"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(rows["quantile"], rows["released"], color=colour, marker=markers[name], markersize=3, linewidth=1.2)
     ax.set(xlabel="quantile of Student's t with 9 degrees of freedom", ylabel="released less derived (standard errors)")
-    key_above(ax, colours, markers, columns=1)
+    key_above(ax, colours, markers)
     return ax
 
 

@@ -11,9 +11,9 @@ import seaborn as sns
 
 from addends.errors import InputError
 
-# A colour says what a thing is. Each set can be told apart by colour-blind readers and in grey, where its members lie at
-# least five steps of lightness apart, and stands out from white paper by at least 3:1; the book's dark pages turn
-# lightness round and keep the hue.
+# A colour says what a thing is. Each set can be told apart by colour-blind readers and in grey, where its members
+# lie at least five steps of lightness apart, and stands out from white paper by at least 3:1; the book's dark pages
+# turn lightness round and keep the hue.
 
 # The two methods share letters and nothing else, so each has names and hues of its own.
 TERM_COLOURS = {
