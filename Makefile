@@ -132,7 +132,7 @@ replicate: $(INSTALLED)  ## Derive the published results anew (downloads them, o
 figure: $(INSTALLED)  ## Take the README's figure anew from the book, which must be built
 	"$(BIN)/python" -c "from addends.provenance import save_figure; save_figure( \
 	  '_build/jupyter_execute/notebooks/02_decompose_one_sentence.ipynb', 'figure-importance-by-token', \
-	  'book/_static/one_sentence.png')"
+	  'book/_static/one_sentence.svg')"
 
 clean:  ## Remove what book, test and lint made; .venv stays
 	rm -rf _build build dist .pytest_cache .ruff_cache .mypy_cache

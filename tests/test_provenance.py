@@ -1,6 +1,5 @@
 """The tables of versions and digests against the tools that the rest of the world uses for the same."""
 
-import base64
 import importlib.metadata
 import json
 import subprocess
@@ -92,17 +91,18 @@ def test_hashes_refuses_a_folder_that_is_missing_or_empty(tmp_path, make):
 
 
 def test_a_figure_is_taken_from_an_executed_notebook_by_its_name(tmp_path):
-    picture = b"\x89PNG made up"
+    picture = '<?xml version="1.0"?>\n<svg width="3pt"><svg id="inner"/></svg>'
     cell = {
         "cell_type": "code",
         "metadata": {"mystnb": {"figure": {"name": "wanted"}}},
-        "outputs": [{"data": {"text/plain": "<Axes>"}}, {"data": {"image/png": base64.b64encode(picture).decode()}}],
+        "outputs": [{"data": {"text/plain": "<Axes>"}}, {"data": {"image/svg+xml": [picture]}}],
     }
-    other = {"cell_type": "code", "metadata": {}, "outputs": [{"data": {"image/png": "AAAA"}}]}
+    other = {"cell_type": "code", "metadata": {}, "outputs": [{"data": {"image/svg+xml": "<svg/>"}}]}
     notebook = tmp_path / "executed.ipynb"
     notebook.write_text(json.dumps({"cells": [other, cell]}))
-    assert provenance.save_figure(notebook, "wanted", tmp_path / "figure.png").read_bytes() == picture
+    saved = provenance.save_figure(notebook, "wanted", tmp_path / "figure.svg").read_text()
+    assert saved == picture.replace("<svg width", '<svg style="background: white" width')  # the outer one alone
     with pytest.raises(DataError, match="no picture in a figure named 'unwanted'"):
-        provenance.save_figure(notebook, "unwanted", tmp_path / "figure.png")
+        provenance.save_figure(notebook, "unwanted", tmp_path / "figure.svg")
     with pytest.raises(DataError, match="Build the book first"):
-        provenance.save_figure(tmp_path / "none.ipynb", "wanted", tmp_path / "figure.png")
+        provenance.save_figure(tmp_path / "none.ipynb", "wanted", tmp_path / "figure.svg")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import importlib.metadata
 import json
@@ -154,7 +153,7 @@ def _asked_by(requirement: Requirement, extras: list[str]) -> str | None:
 
 
 def save_figure(notebook: str | os.PathLike, name: str, path: str | os.PathLike) -> Path:
-    """Write the figure that an executed notebook shows under ``name`` to ``path``, as the PNG that is in the notebook.
+    """Write the figure that an executed notebook shows under ``name`` to ``path``, as SVG on white.
 
     ``name`` is what the cell's metadata call the figure (``mystnb: figure: name``).
 
@@ -169,7 +168,9 @@ def save_figure(notebook: str | os.PathLike, name: str, path: str | os.PathLike)
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
             for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}):
-                    path.write_bytes(base64.b64decode(output["data"]["image/png"]))
+                if "image/svg+xml" in output.get("data", {}):
+                    picture = "".join(output["data"]["image/svg+xml"])
+                    # Figures have no background; where this one is shown, the page behind it may be dark.
+                    path.write_text(picture.replace("<svg ", '<svg style="background: white" ', 1), encoding="utf-8")
                     return path
     raise DataError(f"{notebook} shows no picture in a figure named {name!r}. It may not have been executed.")

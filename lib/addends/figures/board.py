@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,9 @@ from matplotlib.transforms import Transform, blended_transform_factory
 
 from addends.checks import refuse_repeated, require_columns
 from addends.figures.style import VERDICT_MARKS
+
+# Letters in a line of the panel, of a claim and of an analysis.
+_HEADING_LETTERS, _ROW_LETTERS = 40, 52
 
 _COLUMNS = ("claim", "analysis", "primary", "causal", "estimate", "lower", "upper", "runs", "smallest", "verdict")
 
@@ -38,29 +42,36 @@ def evidence_board(data: pd.DataFrame, claims: dict[str, str], ax: plt.Axes | No
     beside = blended_transform_factory(ax.transAxes, ax.transData)
     height = 0.0
     for claim, rows in data.groupby("claim", sort=False):
-        ax.text(0, height, claims[claim], fontweight="bold", va="center", transform=beside)
-        height += 1
+        height += _words(ax, claims[claim], height, beside, _HEADING_LETTERS, fontweight="bold")
         for row in rows.itertuples():
+            runs = "" if pd.isna(row.runs) else f" ({row.runs} runs{', parts replaced' if row.causal else ''})"
+            height += _words(ax, f"{row.analysis}{runs}", height, beside, _ROW_LETTERS, fontsize="small")
             _effect(ax, row, height, beside)
-            height += 2
+            height += 1.1
         height += 0.5
     ax.axvline(0, color="0.45", linewidth=1, linestyle="--", zorder=0)
     ax.set_ylim(height - 0.5, -1)
     ax.set_yticks([])
-    ax.grid(axis="y", visible=False)
+    ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("effect in the claimed direction, with 95 % interval (difference of correlations, shares or CKA)")
+    ax.set_xlabel(
+        "effect in the claimed direction, with 95 % interval\n(differences of correlations, of shares, of CKA)"
+    )
     return ax
+
+
+def _words(ax: plt.Axes, text: str, height: float, beside: Transform, letters: int, **look: str) -> float:
+    """Write a text in as many lines as the panel asks for; how many rows of the figure it takes."""
+    lines = textwrap.wrap(text, letters)
+    ax.text(0, height - 0.4, "\n".join(lines), va="top", transform=beside, linespacing=1.1, **look)
+    return 0.25 + 0.75 * len(lines)
 
 
 def _effect(ax: plt.Axes, row: Any, height: float, beside: Transform) -> None:
     mark, colour = VERDICT_MARKS[row.verdict]
-    runs = "" if pd.isna(row.runs) else f" ({row.runs} runs{', parts replaced' if row.causal else ''})"
-    ax.text(0.02, height, f"{row.analysis}{runs}", va="center", fontsize="small", transform=beside)
-    ax.text(1.02, height + 0.9, row.verdict, va="center", color=colour, fontsize="small", transform=beside)
+    ax.text(1.02, height, row.verdict, va="center", color=colour, fontsize="small", transform=beside)
     if pd.isna(row.estimate):
         return
-    at = height + 0.9
-    ax.hlines(at, row.lower, row.upper, color=colour, linewidth=2)
-    ax.vlines(row.smallest, at - 0.35, at + 0.35, color="0.45", linewidth=1)
-    ax.plot(row.estimate, at, mark, color=colour, markersize=8, markerfacecolor=colour if row.primary else "white")
+    ax.hlines(height, row.lower, row.upper, color=colour, linewidth=2)
+    ax.vlines(row.smallest, height - 0.35, height + 0.35, color="0.45", linewidth=1)
+    ax.plot(row.estimate, height, mark, color=colour, markersize=8, markerfacecolor=colour if row.primary else "white")

@@ -61,6 +61,14 @@ def key_above(ax: plt.Axes, colours: Mapping[str, str], markers: Mapping[str, st
     )
 
 
+def panel_name(ax: plt.Axes, name: str) -> None:
+    """Write the name of one of several panels above it, and above its key, where it has one."""
+    legend = ax.get_legend()
+    names = [len(text.get_text()) for text in legend.get_texts()] if legend else []
+    lines = -(-len(names) // _columns(names)) if names else 0
+    ax.set_title(name, loc="left", pad=4 + 15 * lines)
+
+
 def _columns(lengths: Sequence[int]) -> int:
     """In how many columns these names fit above a panel: as many as leave each line within its letters."""
     for columns in range(len(lengths), 1, -1):

@@ -268,7 +268,7 @@ def crosses(data: pd.DataFrame, x: str, y: str, labels: tuple[str, str], ax: plt
 
 
 # What is no run and no sentence: interactions and rest, from dark to light.
-_GREYS = ("#3F3F3F", "#5C5C5C", "#767676", "#8E8E8E", "#A0A0A0")
+_GREYS = ("#3F3F3F", "#4C4C4C", "#5F5F5F", "#8A8A8A", "#A0A0A0")
 
 
 def _shifts(count: int) -> list[float]:
