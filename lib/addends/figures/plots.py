@@ -94,7 +94,7 @@ def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None) 
         ends.append((float(means.dropna().iloc[-1]), names[term], colour))
     ax.set_xticks(sorted(data["layer"].unique()))
     ax.grid(axis="x", visible=False)
-    ax.set(xlabel="layer (0: the first layer's input)", ylabel=INDICATOR_LABELS[indicator])
+    ax.set(xlabel="layer (0: the first layer's input)", ylabel=_in_two_lines(INDICATOR_LABELS[indicator]))
     name_ends(ax, ends)
     return ax
 
@@ -139,7 +139,7 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
         ends.append((float(lines.mean(axis=1).dropna().iloc[-1]), names[level], colour))
     ax.set_xscale("log")
     label = {**INDICATOR_LABELS, **METRIC_LABELS}.get(value, value)
-    ax.set(xlabel="training step (log scale)", ylabel=label)
+    ax.set(xlabel="training step (log scale)", ylabel=_in_two_lines(label))
     name_ends(ax, ends)
     return ax
 
@@ -222,6 +222,11 @@ def deviations(data: pd.DataFrame, ax: plt.Axes | None = None) -> plt.Axes:
     ax.set(xlabel="quantile of Student's t with 9 degrees of freedom", ylabel="released less derived (standard errors)")
     key_above(ax, colours, markers)
     return ax
+
+
+def _in_two_lines(label: str) -> str:
+    """The unit below the quantity: a panel is lower than the two are long."""
+    return label.replace(" (", "\n(", 1)
 
 
 def rows_of(data: pd.DataFrame, y: str) -> list:
