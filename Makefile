@@ -90,7 +90,7 @@ test: $(INSTALLED)  ## Run all tests
 # Three pages, executed as they stand, and the tests that are quick.
 QUICK_TESTS = $(filter-out %/test_coverage.py,$(wildcard tests/crossed/test_*.py)) tests/figures tests/statistics $(wildcard tests/test_*.py) \
   $(patsubst %,tests/decomposition/test_%.py,parts by_sublayer indicators linear)
-QUICK = notebooks/02_decompose_one_sentence.ipynb notebooks/06_split_run_and_sentence.ipynb book/performance.ipynb
+QUICK = notebooks/02_decompose_one_sentence.ipynb notebooks/08_split_run_and_sentence.ipynb book/performance.ipynb
 
 quick: $(INSTALLED)  ## Execute three pages and run the fast tests, side by side (less than two minutes)
 	@mkdir -p _build/quick

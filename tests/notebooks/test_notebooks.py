@@ -123,6 +123,14 @@ def test_quality_of_other_runs(parameters):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
+def test_quality_of_other_runs(parameters):
+    found = glued(run(notebook("compare_runs_and_quality"), **parameters))
+    assert found["runs"] == "3"
+    assert 0 <= float(found["size_rho_differences"]) <= 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "distance"}])
 def test_split_of_other_runs(parameters):
     found = glued(run(notebook("split_run_and_sentence"), **parameters))
@@ -134,8 +142,12 @@ def test_split_of_other_runs(parameters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
-def test_split_with_intervals_of_other_runs(parameters):
-    found = glued(run(notebook("split_variance_with_intervals"), **parameters))
+def test_split_of_other_runs(parameters):
+    found = glued(run(notebook("split_run_and_sentence"), **parameters))
+    single = {name: float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")}
+    assert sum(single.values()) == pytest.approx(1, abs=1e-6)
+    for name, share in single.items():
+        assert float(found[f"{name}_share_lower"]) <= share <= float(found[f"{name}_share_upper"])
     for kind in ("these", "any"):
         shares = [float(found[f"{kind}_{name}_share"]) for name in ("run", "sentence", "interaction")]
         assert 0.9 < sum(shares) <= 1
