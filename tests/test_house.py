@@ -121,11 +121,17 @@ def test_no_table_or_model_is_a_sentence_file():
 
 def test_every_page_of_the_toc_exists_and_every_page_is_in_the_toc():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    listed = [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    sections = [section for chapter in chapters for section in chapter.get("sections", [])]
+    listed = [toc["root"]] + [page["file"] for page in chapters + sections]
     assert len(listed) == len(set(listed))
     pages = [file for folder in ("book", "notebooks") for file in (ROOT / folder).glob("*")]
     found = {file.relative_to(ROOT).with_suffix("").as_posix() for file in pages if file.suffix in {".md", ".ipynb"}}
     assert set(listed) == found
+    numbered = [chapter["file"] for part in toc["parts"] if "numbered" in part for chapter in part["chapters"]]
+    assert [int(Path(file).name[:2]) for file in numbered] == list(range(1, len(numbered) + 1)), (
+        "a page has its file's number"
+    )
     notebooks = [file.removeprefix("notebooks/") for file in listed if file.startswith("notebooks/")]
     assert [name[:2] for name in notebooks] == [f"{place:02}" for place in range(1, len(notebooks) + 1)], (
         "reading order"

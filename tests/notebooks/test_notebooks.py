@@ -124,24 +124,6 @@ def test_quality_of_other_runs(parameters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
-def test_quality_of_other_runs(parameters):
-    found = glued(run(notebook("compare_runs_and_quality"), **parameters))
-    assert found["runs"] == "3"
-    assert 0 <= float(found["size_rho_differences"]) <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "distance"}])
-def test_split_of_other_runs(parameters):
-    found = glued(run(notebook("split_run_and_sentence"), **parameters))
-    shares = [float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")]
-    assert sum(shares) == pytest.approx(1, abs=1e-6)
-    for name, share in zip(("run", "sentence", "rest"), shares, strict=True):
-        assert float(found[f"{name}_share_lower"]) <= share <= float(found[f"{name}_share_upper"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("parameters", [{"data": TOY}, {"data": TOY, "by": "token", "indicator": "cosine"}])
 def test_split_of_other_runs(parameters):
     found = glued(run(notebook("split_run_and_sentence"), **parameters))
     single = {name: float(found[f"{name}_share"]) for name in ("run", "sentence", "rest")}
