@@ -11,10 +11,12 @@ import copy
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from addends import tables
+from addends.checks import optional_module
 from addends.errors import DataError
 from addends.pages.plain import Known, plain, title_of, values_of, with_captions
 
@@ -42,6 +44,7 @@ def write_downloads(
     executed: str | os.PathLike,
     site: str | os.PathLike,
     citations: Mapping[str, tuple[str, str]],
+    cache: str | os.PathLike | None = None,
     note: str = "",
     address: Callable[[str], str | None] = lambda page: None,
 ) -> list[Path]:
@@ -57,6 +60,9 @@ def write_downloads(
         The folder of the built site.
     citations : mapping
         As `Known` has them.
+    cache : path, optional
+        The cache of executed notebooks. myst-nb takes a page's outputs from there where its text has not changed, and
+        writes the notebook without them.
     note : str
         Stands on top of each.
     address : callable
@@ -81,13 +87,26 @@ def write_downloads(
         outputs = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
         known = Known(values_of(outputs), citations, _links(name, source, pages, address))
         try:
-            notebook = written_out(json.loads(done.read_text(encoding="utf-8")), known, note)
+            notebook = written_out(_with_outputs(done, cache), known, note)
         except DataError as error:
             raise DataError(f"{source.name} cannot be offered for download: {error}") from error
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         place = Path(site, "_sources", f"{name}.ipynb")
         written.append(tables.write_atomically(place, _writer(text)))
     return written
+
+
+def _with_outputs(done: Path, cache: str | os.PathLike | None) -> dict[str, Any]:
+    """The executed notebook; with what the cache holds of it, where it has no output of its own."""
+    text = done.read_text(encoding="utf-8")
+    notebook = json.loads(text)
+    if cache is None or not Path(cache).exists() or any(cell.get("outputs") for cell in notebook["cells"]):
+        return notebook
+    nbformat = optional_module("nbformat", "book", "A download")
+    cached = optional_module("jupyter_cache", "book", "A download").get_cache(cache)
+    with suppress(KeyError):  # it was executed without the cache, or shows nothing
+        _, notebook = cached.merge_match_into_notebook(nbformat.reads(text, as_version=4), cell_meta=())
+    return json.loads(nbformat.writes(nbformat.from_dict(notebook)))
 
 
 def _writer(text: str) -> Callable[[str], object]:

@@ -195,7 +195,7 @@ def with_captions(notebook: Mapping[str, Any], known: Known) -> list[dict]:
         if cell["cell_type"] != "code":
             continue
         # myst-nb reads what is glued; with display=False it has a type that no program shows.
-        cell["outputs"] = [one for one in cell["outputs"] if not one.get("metadata", {}).get("scrapbook")]
+        cell["outputs"] = [dict(one) for one in cell["outputs"] if not one.get("metadata", {}).get("scrapbook")]
         about = cell["metadata"].get("mystnb", {})
         pictures = [one for one in cell["outputs"] if any(kind.startswith("image/") for kind in one.get("data", {}))]
         for output in pictures:

@@ -5,7 +5,8 @@
 
 The notebook is the page "Bring your own model". It stands in the repository's ``notebooks/`` alone; what stands beside
 this module is a link to it, and a wheel holds the file itself. Cells tagged ``page-only`` are about the page and not
-about a model, and cells tagged ``several-models`` ask of several what one cannot tell: a report leaves them out.
+about a model, and cells tagged ``several-models`` ask of several what one cannot tell: a report leaves them out. Cells
+tagged ``in-short`` come first.
 """
 
 from __future__ import annotations
@@ -160,10 +161,10 @@ def label_of(models: Sequence[str]) -> str:
 
 
 def reduced(notebook: Mapping[str, Any], several: bool) -> dict[str, Any]:
-    """The notebook without the cells that a report leaves out."""
+    """The notebook without the cells that a report leaves out, what it says in short on top."""
     dropped = {"page-only"} if several else {"page-only", "several-models"}
     kept = [cell for cell in notebook["cells"] if not dropped & set(cell["metadata"].get("tags", []))]
-    return {**notebook, "cells": kept}
+    return {**notebook, "cells": sorted(kept, key=lambda cell: "in-short" not in cell["metadata"].get("tags", []))}
 
 
 def as_html(notebook: Mapping[str, Any], title: str, code: bool = False) -> str:

@@ -97,6 +97,7 @@ def write_files(app: Any, exception: Exception | None) -> None:
         site.parent / "jupyter_execute",
         site,
         {key: value for file in app.config.bibtex_bibfiles for key, value in citations_in(source / file).items()},
+        Path(app.config.nb_execution_cache_path or site.parent / ".jupyter_cache"),
         note,
         lambda page: f"{base}/{page}.html" if base else None,
     )

@@ -42,8 +42,8 @@ def shares_of_models(
     -------
     DataFrame
         by, layer, term, component (``unit``, "sentence", "interaction + residual"), levels, share, share_lower,
-        share_upper (missing for checkpoints), note. Layers and terms are left out where the indicator is missing or
-        does not vary (a term that is zero, say).
+        share_upper (missing for checkpoints, and where ``note`` says that an interval would say nothing), note. Layers
+        and terms are left out where the indicator is missing or does not vary (a term that is zero, say).
 
     Raises
     ------
@@ -61,8 +61,9 @@ def shares_of_models(
     if not len(usable):
         raise InputError(f"shares_of_models: {indicator!r} varies in no layer and term: there is nothing to split.")
     found = crossed_shares(usable, indicator, unit, "sentence", by=_CELL, draws=draws, seed=seed)
-    if unit == "checkpoint":
-        found[["share_lower", "share_upper"]] = np.nan
+    # A sample has an interval, and not where its levels agree so closely by chance that it would be 0 to 0.
+    told = (found["note"] == "") if unit == "run" else pd.Series(False, index=found.index)
+    found[["share_lower", "share_upper"]] = found[["share_lower", "share_upper"]].where(told, np.nan)
     return found[[*_CELL, "component", "levels", "share", "share_lower", "share_upper", "note"]]
 
 
@@ -99,12 +100,14 @@ def models_in_words(shares: pd.DataFrame, unit: str = "run", indicator: str = "i
             "Checkpoints of one run add no run: nothing here says what another training run would give, and no "
             "interval does. For that, train from other seeds, and name those models.",
         ]
+    interval = "no interval"
+    if pd.notna(most["share_lower"]):
+        interval = f"95 % interval {most['share_lower']:.2f} to {most['share_upper']:.2f}"
     lower, upper = (float(factor[0]) for factor in sd_multipliers([count]))
     width = float((own["share_upper"] - own["share_lower"]).median())
     return [
         *said,
-        f"The run's share is largest for {where}: {most['share']:.2f} (95 % interval {most['share_lower']:.2f} to "
-        f"{most['share_upper']:.2f}).",
+        f"The run's share is largest for {where}: {most['share']:.2f} ({interval}).",
         f"How little {count} runs say of others: a standard deviation over {count} runs is known within the factors "
         f"{lower:.2f} and {upper:.2g}, however many the sentences. The median width of the interval of the run's share "
         f"is {width:.2f}, where 1 would say nothing at all.",
