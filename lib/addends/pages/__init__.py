@@ -8,8 +8,8 @@ repository). Each needs something of the extra `book`, which is imported where i
 This room imports the ground floor alone. Pages and the command take its names from here.
 """
 
-from addends.pages.dictionary import describe, offered, where_it_is
+from addends.pages.dictionary import describe, files_of, offered, where_it_is
 from addends.pages.plain import Known, plain
 from addends.pages.report import KINDS, report
 
-__all__ = ["KINDS", "Known", "describe", "offered", "plain", "report", "where_it_is"]
+__all__ = ["KINDS", "Known", "describe", "files_of", "offered", "plain", "report", "where_it_is"]

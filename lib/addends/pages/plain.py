@@ -19,9 +19,13 @@ from typing import Any
 from addends.checks import optional_module
 from addends.errors import DataError
 
-_CODE = re.compile(r"^(`{3,}|~{3,}|:{3,})(.*?)\n(.*?)^\1[ \t]*$", flags=re.MULTILINE | re.DOTALL)
-_ROLE = re.compile(r"\{([a-zA-Z][\w:.+-]*)\}(`+)(.+?)\2", flags=re.DOTALL)
-_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^()\s]+)\)")
+_BLOCK = re.compile(r"^[ \t]*(`{3,}|~{3,}|:{3,})(.*?)\n(.*?)^[ \t]*\1[ \t]*$", flags=re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(
+    r"\{(?P<role>[a-zA-Z][\w:.+-]*)\}(?P<ticks>`+)(?P<content>.+?)(?P=ticks)"
+    r"|(?<!`)(?P<fence>`+)(?!`).+?(?<!`)(?P=fence)(?!`)"  # code, which stays
+    r"|(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)",
+    flags=re.DOTALL,
+)
 _LABEL = re.compile(r"^\([\w-]+\)=\n", flags=re.MULTILINE)
 _EQUATION = re.compile(r"(?<=\$\$) \([\w-]+\)$", flags=re.MULTILINE)
 _TARGETED = re.compile(r"^(.*?)\s*<([^<>]+)>$", flags=re.DOTALL)
@@ -58,7 +62,7 @@ def plain(text: str, known: Known) -> str:
         If the text shows a value that is not among ``known.values``.
     """
     pieces, end = [], 0
-    for block in _CODE.finditer(text):
+    for block in _BLOCK.finditer(text):
         pieces += [_prose(text[end : block.start()], known), _block(block, known)]
         end = block.end()
     return "".join([*pieces, _prose(text[end:], known)])
@@ -80,8 +84,12 @@ def _block(block: re.Match, known: Known) -> str:
 
 
 def _prose(text: str, known: Known) -> str:
-    text = _ROLE.sub(lambda role: _role(role[1], role[3], known), text)
-    text = _LINK.sub(lambda link: _linked(link[2], link[1], known), text)
+    def shown(found: re.Match) -> str:
+        if found["role"]:
+            return _role(found["role"], found["content"], known)
+        return found[0] if found["fence"] else _linked(found["target"], _prose(found["text"], known), known)
+
+    text = _INLINE.sub(shown, text)
     return _EQUATION.sub("", _LABEL.sub("", text))
 
 
