@@ -21,10 +21,10 @@ import pandas as pd
 import typer
 
 import crossed.coverage
-from addends import replication, statistics, tables
+from addends import pages, replication, statistics, tables
 from addends.checks import check_choice
 from addends.errors import AddendsError, DataError, InputError
-from addends.runs import SUITES, Suite, downloads, faults, progress, read_suite, sentences, workfolder
+from addends.runs import SUITES, Suite, corpora, downloads, faults, progress, read_suite, sentences, workfolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -46,6 +46,13 @@ class Corpus(StrEnum):
 
     published = "published"
     tatoeba = "tatoeba"
+
+
+class Kind(StrEnum):
+    """What several models are, for `addends report`."""
+
+    seeds = "seeds"
+    checkpoints = "checkpoints"
 
 
 @app.callback()
@@ -257,6 +264,65 @@ def fetch(
 
 
 @app.command()
+def report(
+    context: typer.Context,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A folder written by save_pretrained, a name on the Hub, or a folder of such folders.",
+        ),
+    ],
+    sources: Annotated[Path, typer.Option(metavar="FILE", help="One sentence a line, UTF-8; texts of a single stack.")],
+    targets: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Their references, line by line. Default: the model's own translations."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The report goes here. Default: report-<model>.html")
+    ] = None,
+    are: Annotated[
+        Kind | None, typer.Option(help="What several models are: runs trained apart, or checkpoints of one run.")
+    ] = None,
+    source_language: Annotated[
+        str | None, typer.Option(help="Of a multilingual model, as its tokenizer has it.")
+    ] = None,
+    target_language: Annotated[str | None, typer.Option(help="The same, of what it writes.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a model on the Hub: a branch, a tag or a commit.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+    code: Annotated[bool, typer.Option("--code", help="Show the code too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace a report that is there.")] = False,
+) -> None:
+    """Report on a model of yours in one HTML file: can it be decomposed, how exactly, at what cost, and what comes out?
+
+    Of several models that were trained apart (seeds) the report also says whose variance it is: run or sentence? The
+    checks and pictures are of the first sixteen sentences, and the first line is the one that is drawn.
+    """
+    given = corpora.read_sentences(sources)
+    references = None if targets is None else corpora.read_sentences(targets)
+    if references is not None and len(references) != len(given):
+        raise DataError(
+            f"{sources} has {len(given)} lines and {targets} has {len(references)}: the target of a source stands "
+            "on the same line. Mend one of the two files."
+        )
+    options = {"revision": revision, "dtype": dtype, "device": device}
+    options |= {"source_language": source_language, "target_language": target_language}
+    written = pages.report(
+        models,
+        given,
+        references,
+        output,
+        are=None if are is None else are.value,
+        again=again,
+        code=code,
+        command=shlex.join(["addends", *context.obj]),
+        parameters=options,
+    )
+    print(f"Written: {written}")
+
+
+@app.command()
 def coverage(
     simulations: Annotated[int, typer.Option(min=1, help="Tables for each combination.")] = 4_000,
     draws: Annotated[int, typer.Option(min=100, help="Draws for each interval.")] = 2_000,
@@ -314,7 +380,7 @@ def bench(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error in words is one paragraph on standard error, and exit status 1."""
     try:
-        app(arguments, prog_name="addends")
+        app(arguments, prog_name="addends", obj=sys.argv[1:] if arguments is None else arguments)
     except (AddendsError, ImportError, OSError) as error:  # an extra that is missing, a folder that is read-only
         typer.echo(f"addends: {error}", err=True)
         raise SystemExit(1) from error

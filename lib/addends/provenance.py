@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,43 @@ def _pieces(content: Any) -> Iterable[bytes]:
         yield repr(content.item()).encode()
     else:
         raise DataError(f"A {type(content).__name__} cannot be digested: tensors, arrays and plain values can.")
+
+
+def origin(
+    model: Any, name: str, sources: Sequence[str], targets: Sequence[str] | None = None, command: str | None = None
+) -> pd.DataFrame:
+    """Where a report on a model comes from: which weights and sentences, which versions, when, and by which command.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    name : str
+        The folder or name that it was loaded from.
+    sources, targets : sequence of str
+        What it was measured on.
+    command : str, optional
+        What was typed.
+
+    Returns
+    -------
+    DataFrame
+        One row a fact: ``what``, ``value`` (text).
+    """
+    installed = versions().set_index("package")["version"]
+    wanted = ("python", "addends", "torch", "transformers", "numpy", "pandas", "scipy")
+    texts = {"sources": sources, "targets": targets or []}
+    facts = {
+        "model": name,
+        "commit on the Hub": getattr(model.config, "_commit_hash", None),
+        "weights, SHA-256": content_sha256(model.state_dict()),
+        "sentences": f"{len(sources)}, {'with' if targets else 'without'} targets",
+        "sentences, SHA-256": content_sha256({side: list(lines) for side, lines in texts.items()}),
+        "versions": ", ".join(f"{package} {installed[package]}" for package in wanted if package in installed),
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+        "executed": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": command,
+    }
+    return pd.DataFrame([(what, value) for what, value in facts.items() if value], columns=["what", "value"])
 
 
 def _version_of(package: str) -> str | None:

@@ -38,8 +38,8 @@ from addends.schemas import (
     YARDSTICKS,
     key,
     schema_of,
-    validate,
 )
+from addends.validation import validate
 
 __all__ = [
     "COMPARISONS",

@@ -3,8 +3,8 @@
 On the way of the data: architecture and architectures (the families), loading, batch, languages, encoding and
 translation; ambient, record and capture (one forward pass); linear (maps), norms and proofs; by_sublayer and
 by_token (the two methods); exactness and parts (`decompose`); indicators, attention_map, logits; backward and adjoint
-(what single tokens do, without their parts); labels, preflight, measure. A module may be called as its main function:
-the room offers the function.
+(what single tokens do, without their parts); labels, preflight, measure, several. A module may be called as its main
+function: the room offers the function.
 
 This room imports the ground floor alone (schemas, tables, checks, errors). It needs torch and transformers. Pages and
 other rooms take its names from here.
@@ -24,7 +24,8 @@ from addends.decomposition.loading import load
 from addends.decomposition.logits import logit_shares
 from addends.decomposition.measure import corpus_means, measure, measure_batch
 from addends.decomposition.parts import Parts, decompose
-from addends.decomposition.preflight import preflight
+from addends.decomposition.preflight import preflight, require_supported
+from addends.decomposition.several import measure_models
 from addends.decomposition.translation import encode_or_translate, translate
 
 __all__ = [
@@ -49,9 +50,11 @@ __all__ = [
     "logit_shares",
     "measure",
     "measure_batch",
+    "measure_models",
     "preflight",
     "register",
     "relative_gap",
+    "require_supported",
     "set_languages",
     "token_importance",
     "token_logit_shares",

@@ -33,7 +33,7 @@ from addends.decomposition.exactness import BOUNDS, cancellation, check_sum, rel
 from addends.decomposition.parts import stream
 from addends.decomposition.record import AttentionSublayer, Capture
 from addends.decomposition.translation import encode_or_translate
-from addends.errors import AddendsError
+from addends.errors import AddendsError, UnsupportedModelError
 from addends.tables import METHODS
 
 LARGEST_COPY = 4 * 2**30  # bytes: a model whose copy in float64 is larger is copied only when asked for
@@ -99,6 +99,20 @@ def preflight(
     wide = [] if model.dtype == torch.float64 else _in_float64(model, batch, float64)
     verdict = _verdict(row, own, wide)
     return _table([verdict, *rows, *own, *wide, *_seconds(model, batch, record.row), *_memory(record, batch)])
+
+
+def require_supported(checks: pd.DataFrame) -> None:
+    """Refuse a model that `preflight` does not support, in the words of the row that failed.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    verdict = checks.iloc[0]
+    if verdict["passed"]:
+        return
+    failed = checks[checks["passed"].eq(False) & checks["check"].ne(verdict["check"])].iloc[0]
+    raise UnsupportedModelError(f"The pre-flight check says no: {failed['check']}: {failed['detail']}")
 
 
 def _row(

@@ -89,21 +89,31 @@ def read_moses(source: str | os.PathLike, target: str | os.PathLike, language: s
         characters; the message counts the lines of each kind and names the first ones.
     """
     source, target = Path(source), Path(target)
-    sides: dict[Path, list[str]] = {}
-    for path in (source, target):
-        faults = _Faults(path)
-        sides[path] = []
-        for number, line in _lines(path, faults):
-            sides[path].append(line.strip())
-            if not line.strip():
-                faults.add("empty (it goes from both files)", number, line)
-        faults.refuse()
+    sides = {path: read_sentences(path) for path in (source, target)}
     if len(sides[source]) != len(sides[target]):
         raise DataError(
             f"{source} has {len(sides[source])} lines and {target} has {len(sides[target])}: parallel files have the "
             "same number. Take both from the same release."
         )
     return _frame(source, language, source.name, sides[source], sides[target])
+
+
+def read_sentences(path: str | os.PathLike) -> list[str]:
+    """Read the sentences of a text file, one a line.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, or lines are empty, no UTF-8, or hold control characters; the message counts the lines
+        of each kind and names the first ones.
+    """
+    faults, sentences = _Faults(Path(path)), []
+    for number, line in _lines(Path(path), faults):
+        sentences.append(line.strip())
+        if not line.strip():
+            faults.add("empty (of two parallel files, it goes from both)", number, line)
+    faults.refuse()
+    return sentences
 
 
 def hold_out(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

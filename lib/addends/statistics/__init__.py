@@ -25,6 +25,7 @@ from addends.statistics.power import (
     detectable_slope,
 )
 from addends.statistics.reliability import reliability_between_runs
+from addends.statistics.run_or_sentence import models_in_words, shares_of_models
 from addends.statistics.sensitivity import explained_by_covariate, leave_one_out
 from addends.statistics.similarities import mean_over_pairs, similarity_by_kind
 from addends.statistics.slopes import slopes_by_level, split_predictor
@@ -51,12 +52,14 @@ __all__ = [
     "leave_one_out",
     "mean_over_pairs",
     "mean_over_runs",
+    "models_in_words",
     "over_subsets",
     "paired_differences",
     "read_claims",
     "reliability_between_runs",
     "roles_of_runs",
     "runs_needed",
+    "shares_of_models",
     "shares_of_subsets",
     "similarity_by_kind",
     "similarity_over_training",
