@@ -66,7 +66,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # The book. Jupyter Book keeps the outputs of executed notebooks in _build/.jupyter_cache, by the notebooks' own text,
 # and the pages it has read in _build/.doctrees. Neither sees what a notebook reads, so both go when that has changed:
 # `inputs` is one line that stands for all of it.
-inputs = { find lib data _config.yml constraints.txt -type f ! -path '*/__pycache__/*' ! -path '*.egg-info/*' \
+inputs = { find lib data book/_extensions _config.yml constraints.txt -type f ! -path '*/__pycache__/*' ! -path '*.egg-info/*' \
   -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "ADDENDS_DATA=$${ADDENDS_DATA:-}"; } | sha256sum
 
 # Sphinx reads a page again, and warns about it again, only when the page has changed. A build that failed or was

@@ -8,7 +8,7 @@ page of the book, gets the same head. The index, which no toc of Jupyter Book ca
 from __future__ import annotations
 
 import re
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
 
 LONGEST = 300  # characters of a description
+GENERATED = {"genindex": "Index", "search": "Search"}  # pages whose title stands in the theme alone
 FRONT = """<!DOCTYPE html>
 <html lang="{language}">
 <head>
@@ -65,11 +66,12 @@ def metas(title: str, description: str, described: bool = False) -> str:
 
 def add(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Write the lines of a page's head, and keep those of the first page for the front page."""
-    title = re.sub(r"<[^>]+>", "", context.get("title", "")) or app.config.html_title
+    shown = context.get("title") or context.get("indextitle") or GENERATED.get(pagename) or app.config.html_title
+    title = unescape(re.sub(r"<[^>]+>", "", shown))
     own = re.search(r'<meta[^>]*name="description"[^>]*>', context.get("metatags", ""))
     description = cut(first_paragraph(doctree)) or f"{title}: a page of the book {app.config.html_title}."
     if own and (told := re.search(r'content="([^"]*)"', own[0])):
-        description = told[1]
+        description = unescape(told[1])
     context["metatags"] = context.get("metatags", "") + metas(title, description, described=bool(own)) + "\n"
     if pagename == app.config.root_doc:
         app.first_page = (title, description)  # type: ignore[attr-defined]

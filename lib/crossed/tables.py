@@ -180,9 +180,16 @@ class Summary(str):
 
     def _repr_html_(self) -> str:
         parts, escaped = self.parts, html.escape
-        tables = [f"<p><b>{escaped(parts.title)}</b><br>{escaped(parts.counts)}</p>", parts.fixed.to_html()]
-        tables += [f"<p>{escaped(parts.inference)}</p>", parts.variances.to_html(index=False)]
+        fixed = parts.fixed.rename_axis("effect").reset_index()
+        tables = [f"<p><b>{escaped(parts.title)}</b><br>{escaped(parts.counts)}</p>", _html(fixed, "Fixed effects.")]
+        tables += [f"<p>{escaped(parts.inference)}</p>", _html(parts.variances, "Variance components.")]
         return "\n".join([*tables, *(f"<p>{escaped(line)}</p>" for line in parts.caution)])
+
+
+def _html(table: pd.DataFrame, caption: str) -> str:
+    """One row of heads, a caption, and digits that fit the column of a page; the text has them all."""
+    found = table.to_html(index=False, na_rep="", float_format="{:.5g}".format)
+    return found.replace("<thead>", f"<caption>{caption}</caption>\n  <thead>", 1)
 
 
 @dataclass(frozen=True, eq=False)

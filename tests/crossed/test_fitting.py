@@ -412,7 +412,9 @@ def test_tables_and_text(balanced):
     assert (wide["lower"] < narrow["lower"]).all()
     assert (narrow["upper"] < wide["upper"]).all()
     assert "known only within a factor" in fit.summary()
-    assert "<table" in fit.summary()._repr_html_()
+    shown = fit.summary()._repr_html_()
+    assert shown.count("<table") == shown.count("<caption>") == 2
+    assert "<th></th>" not in shown
     assert fit.aic == pytest.approx(2 * 5 - 2 * fit.llf)
     assert fit.bic == pytest.approx(5 * np.log(120) - 2 * fit.llf)
     assert fit.nobs == 120

@@ -86,6 +86,18 @@ def test_what_is_missing_is_a_dash_in_every_type():
         assert rows_of(captioned(missing.to_frame("value"), CAPTION))[1] == ["–"]
 
 
+def test_a_line_may_end_before_an_interval_and_behind_an_underscore():
+    html = captioned(pd.DataFrame({"share_of": ["0.12 [0.01, 0.30]", "-0.1 (-0.2, 0.0)"]}), CAPTION)._repr_html_()
+    assert "share_<wbr/>of" in html
+    assert "0.12 <span>[0.01, 0.30]</span>" in html
+    assert "-0.1 <span>(-0.2, 0.0)</span>" in html
+
+
+def test_a_digest_may_be_broken():
+    table = parsed(captioned(pd.DataFrame({"sha256": ["a" * 64]}), CAPTION))
+    assert {cell.get("class") for cell in table.iter("td")} == {"long text"}
+
+
 def test_infinity_is_said():
     assert rows_of(captioned(pd.DataFrame({"runs": [np.inf, 2.0]}), CAPTION))[1:] == [["inf"], ["2"]]
 

@@ -17,6 +17,8 @@ from addends.errors import InputError
 
 MISSING = "–"
 _NUMBER = re.compile(r"[-+<]?\s?\d")
+_INTERVAL = re.compile(r" ([\[(][^\])]*[\])])$")
+_LONG = 30  # characters of a word that may be broken anywhere, such as a digest
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,18 @@ def _text(value: object, digits: int) -> str:
 
 
 def _side(column: pd.Series) -> str:
-    """Numbers stand to the right, all else to the left."""
+    """Numbers stand to the right, all else to the left; a word that is too long for a line may be broken."""
     shown = [text for text in column if text != MISSING]
+    if any(len(word) > _LONG for text in shown for word in text.split()):
+        return "long text"
     return "number" if shown and all(_NUMBER.match(text) for text in shown) else "text"
 
 
 def _cell(tag: str, text: object, scope: str, side: str, rows: int = 1) -> str:
+    """One cell. A line may end behind an underscore and before an interval, and nowhere inside the interval."""
     attributes = (f' scope="{scope}"' if scope else "") + (f' rowspan="{rows}"' if rows > 1 else "")
-    return f'<{tag}{attributes} class="{side}">{escape(str(text))}</{tag}>'
+    words = _INTERVAL.sub(r" <span>\1</span>", escape(str(text))).replace("_", "_<wbr/>")
+    return f'<{tag}{attributes} class="{side}">{words}</{tag}>'
 
 
 def _row_heads(index: pd.Index) -> list[list[str]]:
