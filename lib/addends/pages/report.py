@@ -227,7 +227,7 @@ def _read_notebook() -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(
             f"The notebook behind the report is not at {NOTEBOOK}, or cannot be read there ({error}). It is a link to "
-            "notebooks/15_bring_your_own_model.ipynb, where this package is installed from a clone: check the clone "
+            "notebooks/16_bring_your_own_model.ipynb, where this package is installed from a clone: check the clone "
             "out on a file system that has links, or install a wheel, which holds the notebook itself."
         ) from error
 
@@ -264,7 +264,7 @@ def _refusal(error: Any) -> AddendsError:
     line = next((line for line in error.source.splitlines() if line.strip()), "")
     return DataError(
         f"The report stopped at the cell that begins with {line!r}: {error.ename}: {error.evalue}. If the notebook "
-        "notebooks/15_bring_your_own_model.ipynb stops there too, it shows where, and whose fault it is."
+        "notebooks/16_bring_your_own_model.ipynb stops there too, it shows where, and whose fault it is."
     )
 
 
