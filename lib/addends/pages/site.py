@@ -21,7 +21,10 @@ from addends.pages.downloads import write_downloads
 from addends.pages.plain import citations_in
 
 BINDER = "https://mybinder.org"
-_NEEDS_TORCH = re.compile(r"addends\.(decomposition|interventions|load|encode|translate|intervene|measure)\b")
+_NEEDS_TORCH = re.compile(
+    r"addends\.(decomposition|interventions|load|encode|translate|intervene|measure)\b|^(import|from) (torch|transformers)\b",
+    re.MULTILINE,
+)
 
 
 def setup(app: Any) -> dict[str, Any]:
