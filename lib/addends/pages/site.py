@@ -22,7 +22,8 @@ from addends.pages.plain import citations_in
 
 BINDER = "https://mybinder.org"
 _NEEDS_TORCH = re.compile(
-    r"addends\.(decomposition|interventions|load|encode|translate|intervene|measure)\b|^(import|from) (torch|transformers)\b",
+    r"addends\.(decomposition|interventions|load|encode|translate|intervene|measure)\b"
+    r"|^(import|from) (torch|transformers)\b",
     re.MULTILINE,
 )
 
