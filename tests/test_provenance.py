@@ -106,3 +106,18 @@ def test_a_figure_is_taken_from_an_executed_notebook_by_its_name(tmp_path):
         provenance.save_figure(notebook, "unwanted", tmp_path / "figure.svg")
     with pytest.raises(DataError, match="Build the book first"):
         provenance.save_figure(tmp_path / "none.ipynb", "wanted", tmp_path / "figure.svg")
+
+
+def test_the_origin_of_a_report_names_weights_sentences_versions_and_command(make_marian):
+    model = make_marian()
+    facts = provenance.origin(model, "mine", ["a", "b"], command="addends report mine").set_index("what")["value"]
+    assert facts["weights, SHA-256"] == provenance.content_sha256(model.state_dict())
+    assert facts["sentences"] == "2, without targets"
+    assert facts["command"] == "addends report mine"
+    assert "torch " in facts["versions"]
+    assert "commit on the Hub" not in facts  # it is from a folder
+    others = provenance.origin(make_marian(seed=1), "mine", ["a", "c"], ["x", "y"]).set_index("what")["value"]
+    assert others["weights, SHA-256"] != facts["weights, SHA-256"]
+    assert others["sentences, SHA-256"] != facts["sentences, SHA-256"]
+    assert others["sentences"] == "2, with targets"
+    assert "command" not in others

@@ -105,7 +105,7 @@ def test_a_model_becomes_one_file_that_fetches_nothing_and_shows_nothing_raw(fol
     assert "addends.load(" not in said  # code is not shown
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "<script" not in page
-    pictures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/(?:png|svg\+xml);base64,[^"]{100,}">', page)
+    pictures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/(?:png|svg\+xml);base64,[^"]{100,}"/?>', page)
     assert len(pictures) == 5
     assert page.count("<figcaption>") == 5
     before = page

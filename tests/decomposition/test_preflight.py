@@ -11,9 +11,9 @@ import torch
 from transformers import BertConfig, ErnieConfig, ErnieModel
 
 import addends
-from addends.decomposition import architecture_of, cancellation, encode_or_translate, preflight
+from addends.decomposition import architecture_of, cancellation, encode_or_translate, preflight, require_supported
 from addends.decomposition.exactness import BOUNDS
-from addends.errors import InputError
+from addends.errors import InputError, UnsupportedModelError
 from addends.runs.training import seeded
 from addends.tables import METHODS
 from tests.conftest import SOURCES, TARGETS
@@ -255,3 +255,13 @@ def test_the_batch_of_any_model(make_marian, tokenizer):
     assert torch.equal(texts.input_ids, addends.encode(bert, tokenizer, SOURCES).input_ids)
     with pytest.raises(InputError, match="one stack"):
         encode_or_translate(bert, tokenizer, SOURCES, TARGETS)
+
+
+def test_a_supported_model_passes_and_another_is_refused_in_the_words_of_its_row(make_marian, tokenizer):
+    model = make_marian()
+    require_supported(preflight(model, tokenizer, SOURCES, TARGETS))
+    too_long = preflight(model, tokenizer, ["le chat dort " * 60])
+    why = too_long.set_index("check").loc["sentences", "detail"]
+    with pytest.raises(UnsupportedModelError) as refused:
+        require_supported(too_long)
+    assert str(refused.value) == f"The pre-flight check says no: sentences: {why}"

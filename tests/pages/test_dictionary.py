@@ -30,13 +30,13 @@ def test_every_column_and_every_table_says_what_it_is(table):
 
 
 def test_types_allowed_values_and_missing_ones_are_said():
-    columns = describe("measurements").set_index("column")["may_hold"]
+    columns = describe("measurements").set_index("column")["holds"]
     assert columns["by"] == "sublayer, token"
-    assert columns["cosine"] == "number; may be missing"
-    assert columns["layer"] == "whole number, 0 or more"
+    assert columns["cosine"] == "number, or missing"
+    assert columns["layer"] == "count"
     assert describe("translations").set_index("column").loc["nll", "unit"] == "nats per target token"
-    assert describe("translations").set_index("column").loc["comet", "may_hold"].endswith("the column may be absent")
-    assert describe("attributions").set_index("column").loc["special_tokens", "may_hold"] == "True or False"
+    assert describe("translations").set_index("column").loc["comet", "holds"].endswith("not in every file")
+    assert describe("attributions").set_index("column").loc["special_tokens", "holds"] == "True, False"
     with pytest.raises(InputError, match="table='latin' is not one of"):
         describe("latin")
 
@@ -70,7 +70,7 @@ def test_large_tables_stay_in_the_repository(data, monkeypatch):
     offers = offered(data)
     assert set(offers["parquet"]) == {""}
     assert "too large" in files_of(offers)
-    assert "<code>data/mine/quality/</code>" in files_of(offers)
+    assert "<code>mine/quality/</code>" in files_of(offers)
 
 
 def test_a_folder_without_tables_and_a_broken_file_are_named(tmp_path, data):

@@ -288,3 +288,12 @@ def test_a_condition_that_asks_for_more_pairs_than_there_are_is_refused(european
     run = Run("fra-much", Condition(("fra",), 10_000_000), Seeds(1, 1, 1))
     with pytest.raises(InputError, match="pairs=10000000: between 1 and"):
         sentences.training_pairs(european, run)
+
+
+def test_sentences_are_read_one_a_line_and_faults_are_named(tmp_path):
+    file = tmp_path / "sentences.txt"
+    file.write_bytes("\ufeffLe chat.\r\n  Il pleut. \nun\u2028seul".encode())
+    assert corpora.read_sentences(file) == ["Le chat.", "Il pleut.", "un\u2028seul"]
+    file.write_bytes(b"a\n\nb\n")
+    with pytest.raises(DataError, match=r"sentences\.txt, line 2 is empty"):
+        corpora.read_sentences(file)

@@ -28,7 +28,9 @@ FOLDER = "downloads"
 
 
 def describe(table: str) -> pd.DataFrame:
-    """The columns of a table: column, meaning, unit, may_hold (types, allowed values, whether it may be missing).
+    """The columns of a table: column, meaning, unit, holds (type or allowed values, and whether it may be missing).
+
+    A count is a whole number of 0 or more.
 
     Raises
     ------
@@ -39,16 +41,16 @@ def describe(table: str) -> pd.DataFrame:
     rows = []
     for name, column in schema.columns.items():
         kind = str(column.dtype).lower()
-        names = {"int64": "whole number, 0 or more", "bool": "True or False", "float32": "number"}
+        names = {"int64": "count", "bool": "True, False", "float32": "number"}
         allowed = [
             check.statistics["allowed_values"] for check in column.checks if "allowed_values" in check.statistics
         ]
         holds = ", ".join(map(str, allowed[0])) if allowed else names.get(kind, "text")
-        missing = "; may be missing" if column.nullable else ""
-        absent = "" if column.required else "; the column may be absent"
+        missing = ", or missing" if column.nullable else ""
+        absent = "" if column.required else "; not in every file"
         unit = (column.metadata or {}).get("unit", "")
         rows.append((name, column.description, unit, f"{holds}{missing}{absent}"))
-    return pd.DataFrame(rows, columns=["column", "meaning", "unit", "may_hold"])
+    return pd.DataFrame(rows, columns=["column", "meaning", "unit", "holds"])
 
 
 def offered(data: str | os.PathLike) -> pd.DataFrame:
@@ -111,15 +113,15 @@ def where_it_is(table: str, offers: pd.DataFrame, up: str = "../") -> str:
     """
     columns = describe(table)
     named = ", ".join(f"<code>{name}</code>" for name in key(table))
-    shown = [
-        [f"<code>{row.column}</code>", html.escape(row.meaning), html.escape(row.unit), html.escape(row.may_hold)]
-        for row in columns.itertuples()
-    ]
+    shown = []
+    for row in columns.itertuples():
+        unit = f" ({row.unit})" if row.unit else ""
+        shown.append([f"<code>{row.column}</code>", html.escape(f"{row.meaning}{unit}"), html.escape(row.holds)])
     about = html.escape(str(SCHEMAS[table].description))
     caption = f"A row is {about}. Its key: {named}."
     same = [table, "further_sentences"] if table == "sentences" else [table]  # two tables with the same columns
     there = offers[offers["table"].isin(same) & offers["folder"].isin(_suites(offers))]
-    return _table(caption, ["column", "in words", "unit", "may hold"], shown) + files_of(there, up)
+    return _table(caption, ["column", "in words (unit)", "holds"], shown) + files_of(there, up)
 
 
 def files_of(offers: pd.DataFrame, up: str = "../") -> str:
@@ -128,12 +130,14 @@ def files_of(offers: pd.DataFrame, up: str = "../") -> str:
     for row in offers.itertuples():
         links = [(kind, getattr(row, kind)) for kind in ("csv", "parquet") if getattr(row, kind)]
         take = [f'<a href="{up}{path}" download>{kind.upper() if kind == "csv" else kind}</a>' for kind, path in links]
-        place = f"<code>data/{row.source}{'/' if row.files > 1 else ''}</code>"
-        shown.append(
-            [row.folder, row.table, f"{row.rows:,}", f"{row.bytes / 1e6:.2f}", ", ".join(take) or "too large", place]
-        )
-    headings = ["folder", "table", "rows", "MB", "to take along", "in the repository"]
-    return _table("Files.", headings, shown) if shown else "<p>No folder of the repository holds it.</p>"
+        place = f"<code>{row.source}{'/' if row.files > 1 else ''}</code>"
+        shown.append([place, f"{row.rows:,}", f"{row.bytes / 1e6:.2f}", ", ".join(take) or "too large"])
+    headings = ["in data/", "rows", "MB", "to take along"]
+    return (
+        _table("Where it lies in the repository, and what can be taken along.", headings, shown)
+        if shown
+        else "<p>No folder of the repository holds it.</p>"
+    )
 
 
 def _suites(offers: pd.DataFrame) -> set[str]:
