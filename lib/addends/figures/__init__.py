@@ -3,13 +3,13 @@
 The room imports the ground floor, and of the rooms before it nothing: a frame is all that it has to know. It offers
 `plots` (terms, tokens, steps), `estimates` (dots, bars and crosses with intervals), `of_pairs` (pairs of runs),
 `board` (claims and verdicts), `heatmap` (one sentence, source by target), `direct` (names where the reader looks),
-`source_line` (what a figure was drawn from), `captioned` (a frame as a table of a page) and `style` (colours, labels,
-and `use`, which every notebook calls once).
+`source_line` (what a figure was drawn from), `captioned` (a frame as a table of a page), `widgets` (interactive
+pictures) and `style` (colours, labels, and `use`, which every notebook calls once).
 """
 
 from __future__ import annotations
 
-from addends.figures import board, direct, estimates, heatmap, of_pairs, plots, style
+from addends.figures import board, direct, estimates, heatmap, of_pairs, plots, style, widgets
 from addends.figures.page_tables import captioned
 from addends.figures.source import SourceLine, source_line
 
@@ -24,4 +24,5 @@ __all__ = [
     "plots",
     "source_line",
     "style",
+    "widgets",
 ]
