@@ -40,10 +40,10 @@ def in_all_views(tab, site, home, seen):
         reading.show(tab, reading.WIDE, theme)
         faults[f"{theme}, wide"] = reading.layout(tab, narrow=False)
         faults[f"{theme}, axe"] = reading.accessibility(tab, COLOURS if theme == "dark" else None)
+    for theme in ("dark", "light"):
         reading.show(tab, reading.NARROW, theme)
         faults[f"{theme}, narrow"] = reading.layout(tab, narrow=True)
-        if theme == "light":
-            faults["narrow, axe"] = reading.accessibility(tab, WIDTH)
+    faults["narrow, axe"] = reading.accessibility(tab, WIDTH)
     reading.show(tab, reading.PAPER, "light", media="print")
     faults["paper"] = reading.paper(tab)
     return {view: found for view, found in faults.items() if found}

@@ -45,11 +45,11 @@ def faults(tab, seen, folder, home):
         *reading.links(tab, folder, home),
         *reading.weight(seen, folder, home),
     ]
-    reading.show(tab, reading.WIDE, "light", wait=0)
+    reading.show(tab, reading.WIDE, "light")
     found += [*reading.layout(tab, narrow=False), *reading.accessibility(tab)]
-    reading.show(tab, reading.NARROW, "dark", wait=0)
+    reading.show(tab, reading.NARROW, "dark")
     found += [*reading.layout(tab, narrow=True), *reading.accessibility(tab, ["color-contrast"])]
-    reading.show(tab, reading.PAPER, "light", media="print", wait=0)
+    reading.show(tab, reading.PAPER, "light", media="print")
     return found + reading.paper(tab)
 
 

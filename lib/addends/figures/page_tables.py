@@ -18,6 +18,7 @@ from addends.errors import InputError
 MISSING = "–"
 _NUMBER = re.compile(r"[-+<]?\s?\d")
 _INTERVAL = re.compile(r" ([\[(][^\])]*[\])])$")
+_INNER = re.compile(r"([_:])(?=\w)")
 _LONG = 30  # characters of a word that may be broken anywhere, such as a digest
 
 
@@ -61,7 +62,7 @@ def captioned(frame: pd.DataFrame, caption: str, digits: int | Mapping[str, int]
     """A frame as a table of a page.
 
     Whole numbers are shown whole, with commas at thousands; others with ``digits`` after the point, and one that would
-    be rounded to zero with one digit and its power of ten. What is missing is shown as a dash. Columns of several
+    be rounded to zero with its first digit. What is missing is shown as a dash. Columns of several
     levels get one head, with commas between the levels.
 
     Parameters
@@ -81,12 +82,9 @@ def captioned(frame: pd.DataFrame, caption: str, digits: int | Mapping[str, int]
     Examples
     --------
     >>> frame = pd.DataFrame({"runs": [5, 15], "rho": [0.1234, 0.00001]}, index=pd.Index(["S", "T"], name="term"))
-    >>> captioned(frame, "Rank correlation with quality, by term.")
-    Rank correlation with quality, by term.
-         runs    rho
-    term
-    S       5   0.12
-    T      15  1e-05
+    >>> table = captioned(frame, "Rank correlation with quality, by term.")
+    >>> table.cells.loc["T"].tolist()
+    ['15', '1e-05']
     """
     if not caption.strip():
         raise InputError("captioned: the caption is empty. Give a sentence that says what the table shows.")
@@ -126,7 +124,7 @@ def _text(value: object, digits: int) -> str:
     if np.isnan(number):
         return MISSING
     if number and abs(number) < 0.5 * 10.0**-digits:
-        return f"{number:.0e}"
+        return f"{number:.1g}"
     return f"{number:,.{digits}f}"
 
 
@@ -139,9 +137,9 @@ def _side(column: pd.Series) -> str:
 
 
 def _cell(tag: str, text: object, scope: str, side: str, rows: int = 1) -> str:
-    """One cell. A line may end behind an underscore and before an interval, and nowhere inside the interval."""
+    """One cell. A line may end behind an underscore or a colon and before an interval, and not inside the interval."""
     attributes = (f' scope="{scope}"' if scope else "") + (f' rowspan="{rows}"' if rows > 1 else "")
-    words = _INTERVAL.sub(r" <span>\1</span>", escape(str(text))).replace("_", "_<wbr/>")
+    words = _INTERVAL.sub(r" <span>\1</span>", _INNER.sub(r"\1<wbr/>", escape(str(text))))
     return f'<{tag}{attributes} class="{side}">{words}</{tag}>'
 
 
