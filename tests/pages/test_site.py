@@ -124,7 +124,8 @@ sys.meta_path.insert(0, Absent())
     assert answer.returncode == 0, answer.stderr
     for page in set(NOTEBOOKS) - set(light):
         parameters = page.read_text(encoding="utf-8")
-        assert any(words in parameters for words in ("model_name = ", "addends.interventions", "import torch")), page.name
+        needed = ("model_name = ", "addends.interventions", "import torch")
+        assert any(words in parameters for words in needed), page.name
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def evidence_board(data: pd.DataFrame, claims: dict[str, str], ax: plt.Axes | No
     return ax
 
 
-def _words(ax: plt.Axes, text: str, height: float, beside: Transform, letters: int, **look: str) -> float:
+def _words(ax: plt.Axes, text: str, height: float, beside: Transform, letters: int, **look: Any) -> float:
     """Write a text in as many lines as the panel asks for; how many rows of the figure it takes."""
     lines = textwrap.wrap(text, letters)
     ax.text(0, height - 0.4, "\n".join(lines), va="top", transform=beside, linespacing=1.1, **look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -35,7 +36,7 @@ def correlations(data: pd.DataFrame, values: dict[str, str], ax: plt.Axes | None
     ax = ax or plt.gca()
     rows = rows_of(data, y)
     crowded = data["run"].nunique() > len(SERIES_COLOURS)
-    look = {"markersize": 3 if crowded else 5, "alpha": 0.5 if crowded else 1, "linestyle": ""}
+    look: dict[str, Any] = {"markersize": 3 if crowded else 5, "alpha": 0.5 if crowded else 1, "linestyle": ""}
     colours = dict(zip(values.values(), SERIES_COLOURS, strict=False))
     markers = dict(zip(values.values(), SERIES_MARKERS, strict=False))
     for (column, name), shift in zip(values.items(), _shifts(len(values)), strict=True):
@@ -256,7 +257,7 @@ def crosses(data: pd.DataFrame, x: str, y: str, labels: tuple[str, str], ax: plt
     for row in data.to_dict("records"):
         clear = row[f"{y}_lower"] > 0 or row[f"{y}_upper"] < 0
         colour = SERIES_COLOURS[0] if clear else GREY
-        look = {"color": colour, "linewidth": 2 if clear else 1, "alpha": 0.8 if clear else 0.5}
+        look: dict[str, Any] = {"color": colour, "linewidth": 2 if clear else 1, "alpha": 0.8 if clear else 0.5}
         ax.hlines(row[y], row[f"{x}_lower"], row[f"{x}_upper"], **look)
         ax.vlines(row[x], row[f"{y}_lower"], row[f"{y}_upper"], **look)
         if clear:
