@@ -7,7 +7,7 @@ import pandas as pd
 from addends.checks import check_choice, finite_numbers, refuse_repeated, require_columns
 from addends.errors import InputError
 from addends.figures import style
-from addends.figures.widgets.page import Widget, term_colours, term_name
+from addends.figures.widgets.page import Widget, term_name
 
 UNIT = 1e-4
 """Shares travel as whole multiples of this."""
@@ -78,7 +78,9 @@ def take_apart(shares: pd.DataFrame, tokens: pd.DataFrame, caption: str) -> Widg
     data = {
         "title": "Take a sentence apart",
         "caption": caption,
-        "colours": {f"{by}-{term}": colour for by in terms for term, colour in term_colours(terms[by], by).items()},
+        "colours": {
+            f"{by}-{term}": colour for by in terms for term, colour in style.term_palette(terms[by], by).items()
+        },
         "unit": UNIT,
         "layers": layers,
         "ledgers": ledgers,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -73,12 +72,6 @@ class Widget:
 
     def __repr__(self) -> str:
         return f"Widget({self.name!r}: {self.data['title']} {len(self.json()):,} bytes of data)"
-
-
-def term_colours(terms: Collection[str], by: str) -> dict[str, str]:
-    """The colours of the terms of a method, as every figure has them."""
-    palette: Any = style.term_palette  # one for both methods, or one for each
-    return palette(terms, by) if len(signature(palette).parameters) > 1 else palette(terms)
 
 
 def term_name(term: str, by: str) -> str:

@@ -78,8 +78,8 @@ def run_or_sentence(
         "title": "Run or sentence?",
         "caption": caption,
         "colours": {
-            "run": style.SERIES_COLOURS[0],
-            "sentence": style.SERIES_COLOURS[2],
+            "run": style.COMPONENT_COLOURS["run"],
+            "sentence": style.COMPONENT_COLOURS["sentence"],
             "rest": "#767676",
         },
         "label": style.INDICATOR_LABELS.get(value, value),

@@ -7,7 +7,7 @@ import pandas as pd
 from addends.checks import keyed_numbers, refuse_repeated, require_distinct, rounding_of
 from addends.errors import InputError
 from addends.figures import style
-from addends.figures.widgets.page import Widget, packed, term_colours, term_name
+from addends.figures.widgets.page import Widget, packed, term_name
 
 FEWEST_CHECKPOINTS = 4
 _WHERE = "trend_buys"
@@ -64,7 +64,7 @@ def trend_buys(frame: pd.DataFrame, indicator: str, quality: str, caption: str) 
         "title": "What does trend buy?",
         "caption": caption,
         "colours": {
-            **{f"{by}-{term}": colour for by in terms for term, colour in term_colours(terms[by], by).items()},
+            **{f"{by}-{term}": colour for by in terms for term, colour in style.term_palette(terms[by], by).items()},
             "grey": "#767676",
         },
         "labels": {
