@@ -6,6 +6,7 @@
 #   PIP_ARGS="..."           more arguments for pip, such as an index with torch's CPU build
 #   WORKERS=2                runs to train at a time, one core each
 #   PYTEST_ARGS="-k toy"     more arguments for pytest
+#   TEST_PROCESSES=8         processes of `make test`, a core and 2 GB each
 #   HF_HUB_OFFLINE=0         let `make book` fetch a model that a notebook's parameters name
 #   TRAIN_ARGS="--again"     more arguments of `addends train` and `addends measure`, for `make toy` and `make european`
 
@@ -84,8 +85,10 @@ book: $(INSTALLED)  ## Execute the notebooks and build the site to _build/html; 
 	@rm _build/.unfinished
 	@echo; echo "The book is built. Open it in a browser: file://$(CURDIR)/_build/html/index.html"
 
+# Two processes with one thread each. A file's tests stay in one of them: what they share is made once.
+TEST_PROCESSES ?= 2
 test: $(INSTALLED)  ## Run all tests
-	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 # Three pages, executed as they stand, and the tests that are quick.
 QUICK_TESTS = $(filter-out %/test_coverage.py,$(wildcard tests/crossed/test_*.py)) tests/figures tests/statistics $(wildcard tests/test_*.py) \

@@ -12,7 +12,9 @@ from tests.book import reading
 
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-OF_THE_TOC = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+CHAPTERS = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+SECTIONS = [section for chapter in CHAPTERS for section in chapter.get("sections", [])]
+OF_THE_TOC = [TOC["root"], *(page["file"] for page in CHAPTERS + SECTIONS)]
 PAGES = [*OF_THE_TOC, "genindex", "py-modindex", "search"]
 # What depends on colours alone is looked for again in the dark, and what depends on the width on the phone.
 COLOURS = ["color-contrast", "link-in-text-block"]
