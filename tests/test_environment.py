@@ -82,6 +82,8 @@ data["y"] = [(7 * run + 3 * sentence + run * sentence) % 11 for run, sentence in
 fit = crossed.fit("y ~ 1 + (1 | run) + (1 | sentence)", data)
 assert fit.icc()["share"].sum().round(9) == 1
 import addends.replication, addends.statistics, addends.figures, addends.tables
+from addends.pages.report import NOTEBOOK
+assert NOTEBOOK.is_file() and not NOTEBOOK.is_symlink() and '"cells"' in NOTEBOOK.read_text()
 from addends.runs import SUITES, read_suite
 print([read_suite(name).name for name in SUITES])
 """

@@ -22,7 +22,7 @@ LARGEST = 12_000_000  # bytes
 
 # What must be importable where neither torch nor transformers is installed.
 BASE = ["addends", "addends.cli", "addends.tables", "addends.checks", "addends.provenance"]
-BASE_ROOMS = ["crossed", "addends.statistics", "addends.replication", "addends.figures"]
+BASE_ROOMS = ["crossed", "addends.statistics", "addends.replication", "addends.figures", "addends.pages"]
 
 
 def project() -> dict:

@@ -250,9 +250,25 @@ def test_models_and_sentences_that_do_not_go_together_are_refused_first(
         report(models, **{"sources": SOURCES, **options})
 
 
+@pytest.mark.usefixtures("untouched")
+def test_a_report_that_is_there_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report-a.html").write_text("mine")
+    with pytest.raises(InputError, match=r"report-a\.html is there\. Name another file with --output"):
+        report(["a"], SOURCES)
+    assert (tmp_path / "report-a.html").read_text() == "mine"
+
+
 def test_without_papermill_the_report_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "papermill", None)
     with pytest.raises(ImportError, match=r"A report needs papermill.*pip install 'addends\[book\]'"):
+        report(["a"], SOURCES)
+
+
+def test_without_torch_the_report_says_what_to_install(monkeypatch):
+    module = sys.modules["addends.pages.report"]
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(ImportError, match=r"A report needs torch.*pip install 'addends\[models,book\]'"):
         report(["a"], SOURCES)
 
 

@@ -108,8 +108,7 @@ def imports_of(notebook: Path) -> str:
     return "\n".join(ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
-def test_pages_that_binder_offers_import_without_torch():
-    absent = """
+ABSENT = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -117,9 +116,19 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 """
+
+
+def test_what_binder_tries_after_its_installation_works_without_torch():
+    script = (ROOT / ".binder" / "postBuild").read_text(encoding="utf-8")
+    (program,) = re.findall(r'^python -c "(.*)"$', script, flags=re.MULTILINE)
+    answer = subprocess.run([sys.executable, "-c", f"{ABSENT}\n{program}"], capture_output=True, text=True, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_pages_that_binder_offers_import_without_torch():
     light = [page for page in NOTEBOOKS if not site.needs_torch(page)]
     assert 8 <= len(light) < len(NOTEBOOKS)
-    program = absent + "\n".join(imports_of(page) for page in light)
+    program = ABSENT + "\n".join(imports_of(page) for page in light)
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
     for page in set(NOTEBOOKS) - set(light):

@@ -32,12 +32,14 @@ def measure_models(
     ----------
     names : sequence of str
         Two folders or names or more, as for `load`. With ``revision``, names on the Hub, all at that revision.
-    sources, targets, progress, **generate_kwargs
+    sources, targets, progress
         As for `measure`. Without targets every model reads its own translations, and models differ in these too.
     dtype, device
         As for `load`.
     languages : pair of str or None
         Source and target, as for `set_languages`.
+    **generate_kwargs
+        As for `measure`.
 
     Returns
     -------

@@ -19,6 +19,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,15 @@ def report(
         If the notebook is not there; or, with the message of whatever cell stopped, if it cannot be executed. A model
         that the notebook refuses is refused in its words.
     ImportError
-        If papermill or nbconvert is not installed: the message says how to get them.
+        If papermill, nbconvert, torch or transformers is not installed: the message says how to get them.
     """
     papermill = optional_module("papermill", "book", "A report")
     optional_module("nbconvert", "book", "A report")
+    lacking = [
+        name for name in ("torch", "transformers") if find_spec(name) is None
+    ]  # they are the notebook's to import
+    if lacking:
+        raise ImportError(f"A report needs {lacking[0]}, which is not installed: pip install 'addends[models,book]'.")
     names = models_in(models)
     kind = _kind(names, are)
     _check_sentences(names, sources, targets)
