@@ -73,5 +73,6 @@ def trained(runs: int = 6, steps: int = 15, seed: int = 0) -> pd.DataFrame:
                 series = np.sort(series)
             if (layer, term, run) == (2, "C", 2):
                 series[3] = np.nan
-            frames.append(pd.DataFrame({"run": f"r{run}", "by": "sublayer", "layer": layer, "term": term, "checkpoint": at, "cosine": series, "chrf": quality}))  # fmt: skip
+            names = {"run": f"r{run}", "by": "sublayer", "layer": layer, "term": term}
+            frames.append(pd.DataFrame({**names, "checkpoint": at, "cosine": series, "chrf": quality}))
     return pd.concat(frames, ignore_index=True).astype({"cosine": "float32"})

@@ -29,8 +29,8 @@ _GROUND = (
 class Widget:
     """An interactive picture. As the last value of a cell it is shown: in JupyterLab, in the book, in any HTML page.
 
-    It needs no network and no kernel, and leaves no name in the page: one element, one script that draws into it, and one
-    rule of style for the cell's output around it.
+    It needs no network and no kernel, and leaves no name in the page: one element, one script that draws into it,
+    and one rule of style for the output around it.
 
     Attributes
     ----------
