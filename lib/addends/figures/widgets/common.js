@@ -356,29 +356,52 @@ function chiSquaredQuantile(probability, df) {
   return x;
 }
 
-/** Uniform numbers from a seed (mulberry32), and chi-squared draws made of them (Marsaglia and Tsang, 2000). */
-function generator(seed) {
-  let state = seed >>> 0, spare = null;
-  const uniform = () => {
+/** The normal value below which lies this probability (Acklam's rational approximation, to 1e-9). */
+function normalQuantile(p) {
+  if (p > 0.5) return -normalQuantile(1 - p);
+  const fraction = (above, below, x) => above.reduce((sum, one) => sum * x + one, 0) / below.reduce((sum, one) => sum * x + one, 0);
+  if (p < 0.02425) {
+    return fraction(
+      [-7.784894002430293e-3, -3.223964580411365e-1, -2.400758277161838, -2.549732539343734, 4.374664141464968, 2.938163982698783],
+      [7.784695709041462e-3, 3.224671290700398e-1, 2.445134137142996, 3.754408661907416, 1], Math.sqrt(-2 * Math.log(p)));
+  }
+  const q = p - 0.5;
+  return q * fraction(
+    [-3.969683028665376e1, 2.209460984245205e2, -2.759285104469687e2, 1.383577518672690e2, -3.066479806614716e1, 2.506628277459239],
+    [-5.447609879822406e1, 1.615858368580409e2, -1.556989798598866e2, 6.680131188771972e1, -1.328068155288572e1, 1], q * q);
+}
+
+/** Uniform numbers from a seed (mulberry32). */
+function uniform(seed) {
+  let state = seed >>> 0;
+  return () => {
     state = (state + 0x6d2b79f5) >>> 0;
     let t = Math.imul(state ^ (state >>> 15), state | 1);
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296 + 1 / 8589934592;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
-  const normal = () => {
-    if (spare !== null) { const kept = spare; spare = null; return kept; }
-    const radius = Math.sqrt(-2 * Math.log(uniform())), angle = 2 * Math.PI * uniform();
-    spare = radius * Math.sin(angle);
-    return radius * Math.cos(angle);
-  };
-  const chiSquared = (df) => {
-    const shape = df / 2 < 1 ? df / 2 + 1 : df / 2, d = shape - 1 / 3, c = 1 / Math.sqrt(9 * d);
-    for (;;) {
-      const x = normal(), v = (1 + c * x) ** 3;
-      if (v > 0 && Math.log(uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) {
-        return 2 * d * v * (df / 2 < 1 ? uniform() ** (2 / df) : 1);
-      }
-    }
-  };
-  return { uniform, normal, chiSquared };
+}
+
+/** Normal draws, one from each of `count` equal slices of probability, shuffled: tails are as full as they should be. */
+function normalDraws(count, seed) {
+  const random = uniform(seed), found = new Float64Array(count);
+  for (let k = 0; k < count; k++) found[k] = normalQuantile((k + 0.0005 + 0.999 * random()) / count);
+  for (let k = count - 1; k > 0; k--) {
+    const other = Math.floor(random() * (k + 1));
+    [found[k], found[other]] = [found[other], found[k]];
+  }
+  return found;
+}
+
+/** Chi-squared draws on df from normal ones: equal probabilities, by a table of exact quantiles, linear in between. */
+function chiSquaredDraws(normals, df) {
+  const step = 0.02, end = 6, size = Math.round((2 * end) / step);
+  const logs = Float64Array.from({ length: size + 2 }, (_, k) => {
+    const z = Math.min(end, k * step - end), tail = chiSquaredTails(z * z, 1)[1] / 2;
+    return Math.log(chiSquaredQuantile(z < 0 ? tail : 1 - tail, df));
+  });
+  return normals.map((z) => {
+    const place = Math.max(0, Math.min(size - 1e-9, (z + end) / step)), below = Math.floor(place);
+    return Math.exp(logs[below] + (place - below) * (logs[below + 1] - logs[below]));
+  });
 }

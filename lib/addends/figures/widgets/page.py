@@ -17,12 +17,19 @@ from addends.figures import style
 
 LARGEST = 150_000  # bytes of JSON inside one picture
 
+# The book's theme sets outputs of HTML on a light ground in the dark; a picture has the page's.
+_GROUND = (
+    "html[data-theme] .cell_output .text_html:has(> .addends-widget)"
+    "{background:none!important;color:inherit!important;padding:0!important}"
+)
+
 
 @dataclass(frozen=True)
 class Widget:
     """An interactive picture. As the last value of a cell it is shown: in JupyterLab, in the book, in any HTML page.
 
-    It needs no network and no kernel, and leaves no name in the page: one element, and one script that draws into it.
+    It needs no network and no kernel, and leaves no name in the page: one element, one script that draws into it,
+    and one rule of style for the output around it.
 
     Attributes
     ----------
@@ -64,6 +71,7 @@ class Widget:
         safe = self.json().replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
         title, caption = (escape(str(self.data[key])) for key in ("title", "caption"))
         return (
+            f"<style>{_GROUND}</style>"
             f'<div class="addends-widget" data-picture="{self.name}"><p><strong>{title}</strong> {caption} (An '
             "interactive picture: it is drawn where scripts may run, in JupyterLab after the cell was run.)</p></div>"
             "<script>(() => {\n'use strict';\nconst host = document.currentScript.previousElementSibling;\n"

@@ -34,16 +34,15 @@ function expected(squares, R, runs) {
   return [squares[0], squares[2] + (runs * (squares[1] - squares[2])) / R, squares[2]];
 }
 
-const drawsOf = new Map();
+const drawsOf = new Map(), normals = [];
 
-/** The reciprocals of chi-squared draws, times their degrees of freedom; kept, for they depend on nothing else. */
+/** Degrees of freedom over chi-squared draws; kept, for they depend on nothing else. */
 function draws(df, stream) {
   const key = `${df}/${stream}`;
   if (!drawsOf.has(key)) {
     if (drawsOf.size > 60) drawsOf.clear();
-    const source = generator(data.seed * 3 + stream), found = new Float64Array(data.draws);
-    for (let k = 0; k < found.length; k++) found[k] = df / source.chiSquared(df);
-    drawsOf.set(key, found);
+    normals[stream] ??= normalDraws(data.draws, 3 * data.seed + stream);
+    drawsOf.set(key, chiSquaredDraws(normals[stream], df).map((one) => df / one));
   }
   return drawsOf.get(key);
 }
@@ -273,7 +272,7 @@ let geometry = null;
 
 function drawLines(width) {
   const table = shown(), height = Math.min(300, Math.max(230, width * 0.42)), R = table.runs.length;
-  const [left, right, top, bottom] = [44, 8, 24, 34];
+  const [left, right, top, bottom] = [44, 8, width < 420 ? 38 : 24, 34];
   const x = scale([0, Math.max(1, R - 1)], [left + 8, width - right - 6]);
   const range = extent([...table.lines.flat(), ...table.means]);
   const y = scale(range, [height - bottom, top]);
@@ -292,7 +291,7 @@ function drawLines(width) {
     ...table.lines.map((line) => make("path", { class: "line", d: across(line) })),
     make("path", { class: "mean", d: across(table.means) }),
     ...table.means.map((one, k) => make("circle", { class: "dot", cx: x(k), cy: y(one), r: 3.2 })),
-    text("mean of each run", { x: width - right, y: 11, "text-anchor": "end", style: "fill: var(--text-run); font-weight: 600" }),
+    text("mean of each run", { x: width - right, y: width < 420 ? 28 : 11, "text-anchor": "end", style: "fill: var(--text-run); font-weight: 600" }),
   );
   const chosen = state.line === null ? null : table.lines[state.line];
   if (chosen) {
@@ -358,7 +357,7 @@ function writeTables(table, split) {
   const percent = 100 * data.level;
   const measured = state.runs === table.runs.length ? "as measured" : `expected of ${state.runs} runs with the variances of ${table.runs.length}`;
   parts.tables.replaceChildren(
-    table_("variances", `Variances and shares, ${measured}: ${percent} % generalised intervals from ${data.draws} draws with seed ${data.seed}`,
+    table_("variances", `Variances and shares, ${measured}: ${percent} % generalised intervals from ${data.draws} stratified draws with seed ${data.seed}`,
       ["component", "variance", "lower", "upper", "share", "lower", "upper"],
       split.map((one) => [one.component, cell(one.variance), cell(one.varianceLower), cell(one.varianceUpper), cell(one.share), cell(one.shareLower), cell(one.shareUpper)])),
     table_("squares", `Mean squares, ${measured}: exact ${percent} % intervals of what they estimate, by chi-squared`,
