@@ -27,6 +27,7 @@ ERRORS_OF_THE_THEME = {
 AXE_OF_THE_THEME = {
     ("region", ".logo__title"): "the theme puts the book's name above the page, outside of all landmarks",
     ("aria-allowed-role", ".citation"): "docutils gives references a role that axe allows in lists alone",
+    ("aria-required-children", ".citation-list"): "docutils makes a list of what it does not call its items",
     ("aria-deprecated-role", ".citation"): "docutils gives references a role that has since been given up",
 }
 
@@ -215,6 +216,8 @@ _LAYOUT = """narrow => {
     } else if (around.scrollWidth > around.clientWidth + 1) {
       const size = `${around.scrollWidth} in ${around.clientWidth}`;
       if (!narrow) faults.push(`wider than its box, ${size}: ${named(one)}`);
+      else if (around.scrollWidth > 2 * around.clientWidth)
+        faults.push(`twice as wide as its box, ${size}: ${named(one)}`);
       else if (around.tabIndex < 0) faults.push(`scrolls and cannot be reached by keyboard, ${size}: ${named(one)}`);
       else if (getComputedStyle(around).backgroundImage === 'none')
         faults.push(`scrolls and does not show that it does, ${size}: ${named(one)}`);
@@ -243,7 +246,8 @@ def layout(tab, narrow: bool) -> list[str]:
     """What is wider than its place.
 
     The page itself never scrolls sideways. In a wide window, every table and every equation fits its box. In a narrow
-    one, either may scroll in its box, if the box is reached by keyboard and shows that there is more.
+    one, either may scroll in its box, if the box is reached by keyboard, shows that there is more (by a shadow at its
+    end: a background of its own), and half of what is in it is seen at once.
     """
     return tab.evaluate(_LAYOUT, narrow)
 

@@ -93,6 +93,10 @@ IN_THE_BODY = {
         '<div class="box" tabindex="0"><table class="middle"><tr><td>1</td></tr></table></div>',
         "does not show that it does, 600 in 390",
     ),
+    "a box that shows less than half": (
+        '<div class="box" tabindex="0"><table style="width: 900px"><tr><td>1</td></tr></table></div>',
+        "twice as wide as its box, 900 in 390",
+    ),
     "an image beyond the paper": ('<img src="dot.svg" alt="a dot" width="800">', "beyond the paper by .*: img"),
     "code that is cut on paper": (
         f'<pre class="box" tabindex="0">{"long " * 150}</pre>',
