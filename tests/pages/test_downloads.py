@@ -17,7 +17,13 @@ SITE = ROOT / "_build" / "html"
 
 
 def code(source: str, *outputs: dict, **metadata) -> dict:
-    return {"cell_type": "code", "id": "c", "metadata": metadata, "source": source, "outputs": list(outputs)}
+    return {
+        "cell_type": "code",
+        "id": f"c-{source[:4].rstrip(chr(40))}",
+        "metadata": metadata,
+        "source": source,
+        "outputs": list(outputs),
+    }
 
 
 def words(source: str) -> dict:
