@@ -47,6 +47,7 @@ def write_downloads(
     cache: str | os.PathLike | None = None,
     note: str = "",
     address: Callable[[str], str | None] = lambda page: None,
+    complain: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Write, over the sources that the site's download buttons lead to, each notebook as it was executed.
 
@@ -67,6 +68,8 @@ def write_downloads(
         Stands on top of each.
     address : callable
         Where a page stands on the web, by its name; None where that is not known: then its title stands for it.
+    complain : callable, optional
+        Is told what is wrong with a page, which is then left as it is; without it, that is an error.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def write_downloads(
     Raises
     ------
     DataError
-        If a page shows a number that it did not glue.
+        If a page shows a number that it did not glue (its execution may have failed), and there is no ``complain``.
     """
     written = []
     for name, source in pages.items():
@@ -89,7 +92,11 @@ def write_downloads(
         try:
             notebook = written_out(_with_outputs(done, cache), known, note)
         except DataError as error:
-            raise DataError(f"{source.name} cannot be offered for download: {error}") from error
+            said = f"{source.name} cannot be offered for download: {error}"
+            if complain is None:
+                raise DataError(said) from error
+            complain(said)
+            continue
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         place = Path(site, "_sources", f"{name}.ipynb")
         written.append(tables.write_atomically(place, _writer(text)))

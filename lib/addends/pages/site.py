@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from addends.checks import optional_module
 from addends.pages.dictionary import write_offered
 from addends.pages.downloads import write_downloads
 from addends.pages.plain import citations_in
@@ -104,6 +105,7 @@ def write_files(app: Any, exception: Exception | None) -> None:
         Path(app.config.nb_execution_cache_path or site.parent / ".jupyter_cache"),
         note,
         lambda page: f"{base}/{page}.html" if base else None,
+        optional_module("sphinx.util.logging", "book", "The site").getLogger(__name__).warning,
     )
     if (source / "data").is_dir():
         write_offered(source / "data", site)
