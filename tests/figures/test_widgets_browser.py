@@ -203,8 +203,8 @@ def give(tab, content):
 def check_split(tab, frame):
     """The tables of the picture against the library."""
     # With two runs a limit from 100,000 plain draws has a standard error of .006: the library's are taken as a mean.
-    seeds = range(5) if frame["run"].nunique() < 4 else [0]
-    factors = {"row": "run", "column": "sentence", "draws": 800_000 if len(seeds) > 1 else 200_000}
+    seeds = range(5) if frame["run"].nunique() < 10 else [0]
+    factors = {"row": "run", "column": "sentence", "draws": 800_000 if len(seeds) > 1 else 400_000}
     limits = [crossed.crossed_shares(frame, "value", **factors, seed=seed) for seed in seeds]
     wanted = limits[0].assign(**pd.concat(limits).groupby(level=0)[["share_lower", "share_upper"]].mean())
     found = np.array([row[1:] for row in numbers(tab, "[data-table=variances]")])
@@ -264,7 +264,7 @@ def test_other_columns_quotes_and_separators_are_read(show, sep):
 
 
 def test_the_books_own_values_are_split_in_every_layer_and_term(show):
-    values = made_up.measured()
+    values = made_up.measured(runs=12)
     tab = show(widgets.run_or_sentence(values, split_of(values), "importance", ""))
     for by, label in (("token", "by token"), ("sublayer", "by sublayer")):
         tab.get_by_label(label, exact=True).check(force=True)
