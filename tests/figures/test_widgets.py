@@ -107,6 +107,13 @@ def test_colours_are_those_of_the_book(name):
             assert colour == page.term_colours([term], by)[term]
 
 
+def test_sentences_beyond_what_a_page_carries_are_left_out_and_that_is_said(monkeypatch):
+    monkeypatch.setattr("addends.figures.widgets.apart._CARRIED", 1_500)
+    data = json.loads(widgets.take_apart(*made_up.shares_and_tokens(), "Said.").json())
+    assert [one["title"] for one in data["sentences"]] == ["Il pleut."]
+    assert data["caption"] == "Said. 1 of 2 sentences are shown: a page carries no more."
+
+
 # They are whole.
 
 

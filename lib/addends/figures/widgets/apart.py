@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pandas as pd
 
 from addends.checks import check_choice, finite_numbers, refuse_repeated, require_columns
@@ -12,6 +15,7 @@ from addends.figures.widgets.page import Widget, term_name
 UNIT = 1e-4
 """Shares travel as whole multiples of this."""
 
+_CARRIED = 140_000  # bytes of all sentences
 SIDES = ("source", "read", "predicted")
 _WHERE = "take_apart"
 _LEDGERS = {"sublayer": "who wrote it (by sublayer)", "token": "where it came from (by token)"}
@@ -28,7 +32,7 @@ def take_apart(shares: pd.DataFrame, tokens: pd.DataFrame, caption: str) -> Widg
     tokens : DataFrame
         Tidy: sentence (its text, say: it is the sentence's name in the list), side ("source", "read": what the decoder
         has read; "predicted": what its states predict), place (counted from 0), token. Sentences are shown in the
-        order in which they stand here.
+        order in which they stand here, as many as a page can carry; where some are left out, the caption says so.
     caption : str
 
     Raises
@@ -75,6 +79,11 @@ def take_apart(shares: pd.DataFrame, tokens: pd.DataFrame, caption: str) -> Widg
         {"by": by, "label": label, "terms": [{"term": term, "name": term_name(term, by)} for term in terms[by]]}
         for by, label in _LEDGERS.items()
     ]
+    found = [_sentence(shares, number, said, layers, terms) for number, said in words.items()]
+    sizes = np.cumsum([len(json.dumps(one, separators=(",", ":"))) for one in found])
+    shown = max(1, int((sizes <= _CARRIED).sum()))
+    if shown < len(found):
+        caption += f" {shown} of {len(found)} sentences are shown: a page carries no more."
     data = {
         "title": "Take a sentence apart",
         "caption": caption,
@@ -84,7 +93,7 @@ def take_apart(shares: pd.DataFrame, tokens: pd.DataFrame, caption: str) -> Widg
         "unit": UNIT,
         "layers": layers,
         "ledgers": ledgers,
-        "sentences": [_sentence(shares, number, said, layers, terms) for number, said in words.items()],
+        "sentences": found[:shown],
     }
     return Widget("apart", data)
 

@@ -120,6 +120,8 @@ function open(host, data, style) {
     make("details", {}, make("summary", {}, "The numbers of this picture, as a table"), parts.tables),
   );
   root.append(make("style", {}, style), parts.figure);
+  // Keys pressed in a picture are the picture's: JupyterLab would move to another cell, for it sees no field in here.
+  host.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); });
   colour(host, data.colours);
   return parts;
 }

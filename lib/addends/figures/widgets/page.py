@@ -72,8 +72,9 @@ class Widget:
         title, caption = (escape(str(self.data[key])) for key in ("title", "caption"))
         return (
             f"<style>{_GROUND}</style>"
-            f'<div class="addends-widget" data-picture="{self.name}"><p><strong>{title}</strong> {caption} (An '
-            "interactive picture: it is drawn where scripts may run, in JupyterLab after the cell was run.)</p></div>"
+            f'<div class="addends-widget" data-picture="{self.name}" data-lm-suppress-shortcuts="true">'
+            f"<p><strong>{title}</strong> {caption} (An interactive picture: it is drawn where scripts may run, in "
+            "JupyterLab after the cell was run.)</p></div>"
             "<script>(() => {\n'use strict';\nconst host = document.currentScript.previousElementSibling;\n"
             f"const data = {safe};\nconst look = {look};\n{common}\n{own}\n}})();</script>"
         )
