@@ -49,7 +49,7 @@ def evidence_board(data: pd.DataFrame, claims: dict[str, str], ax: plt.Axes | No
             _effect(ax, row, height, beside)
             height += 1.1
         height += 0.5
-    ax.axvline(0, color="0.45", linewidth=1, linestyle="--", zorder=0)
+    ax.axvline(0, color="0.75", linewidth=1, linestyle="--", zorder=0)
     ax.set_ylim(height - 0.5, -1)
     ax.set_yticks([])
     ax.grid(visible=False)
