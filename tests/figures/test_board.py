@@ -16,7 +16,7 @@ ROWS = pd.DataFrame(
     [
         ("A", "one", True, False, 0.3, 0.2, 0.4, 5, 0.1, "supported"),
         ("A", "two", False, False, 0.05, -0.2, 0.3, 5, 0.1, "cannot be said"),
-        ("B", "three", True, True, float("nan"), float("nan"), float("nan"), pd.NA, 0.1, "cannot be said"),
+        ("B", "three", True, True, float("nan"), float("nan"), float("nan"), pd.NA, 0.1, "not decided yet"),
     ],
     columns=["claim", "analysis", "primary", "causal", "estimate", "lower", "upper", "runs", "smallest", "verdict"],
 )
@@ -29,7 +29,7 @@ def test_effects_stand_at_their_estimates_and_verdicts_in_words(ax):
     assert [line.get_xdata()[0] for line in marks] == [0.3, 0.05]
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True]
     said = [text.get_text() for text in ax.texts]
-    assert [text for text in said if text in VERDICT_MARKS] == ["supported", "cannot be said", "cannot be said"]
+    assert [text for text in said if text in VERDICT_MARKS] == ["supported", "cannot be said", "not decided yet"]
     assert {"First claim", "Second claim", "one (5 runs)", "three"} <= set(said)
 
 

@@ -128,7 +128,7 @@ def test_what_is_not_there_yet_is_said_so_and_judged_by_nothing(evidence):
         cells=evidence.cells.iloc[:0], agreement=evidence.agreement[evidence.agreement["block"] != "factorial"]
     )
     found = board(nothing, draws=1_000).query("claim in ['B', 'D'] and primary")
-    assert found["verdict"].tolist() == ["cannot be said"] * 2
+    assert found["verdict"].tolist() == ["not decided yet"] * 2
     assert found["note"].tolist() == [NOT_YET] * 2
     assert found["estimate"].isna().all()
 

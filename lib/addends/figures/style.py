@@ -74,6 +74,7 @@ VERDICT_MARKS = {
     "weakened": ("^", "#8C6D1F"),
     "contradicted": ("X", "#B2182B"),
     "cannot be said": ("s", "#6B6B6B"),
+    "not decided yet": ("", "#6B6B6B"),  # its runs are not there: no effect, and no mark
 }
 
 # Inches. In letters of 11 points, a figure of this width can be read on a phone.

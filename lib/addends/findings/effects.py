@@ -47,7 +47,7 @@ def board(evidence: Evidence, draws: int = 9_999, seed: int = 0) -> pd.DataFrame
         claim, analysis, primary (whether the claims file names it), causal (whether a part was replaced), estimate,
         lower, upper, unit; runs, sentences; smallest (effect of interest), detectable (what a design like this would
         have found four times in five); verdict; note. An effect whose runs are not there is missing, and its verdict is
-        "cannot be said".
+        "not decided yet".
 
     Raises
     ------
@@ -59,7 +59,7 @@ def board(evidence: Evidence, draws: int = 9_999, seed: int = 0) -> pd.DataFrame
     for name, claim in evidence.claims.claims.items():
         for effect in EFFECTS[name](evidence, draws, seed):
             smallest = claim.smallest_effect
-            said = "cannot be said"
+            said = "not decided yet"
             if pd.notna(effect["estimate"]):
                 said = verdict(effect["lower"], effect["estimate"], effect["upper"], smallest)
             rows.append({"claim": name} | effect | {"unit": claim.unit, "smallest": smallest, "verdict": said})

@@ -98,9 +98,9 @@ def _signed(evidence: Evidence, term: str) -> pd.Series:
 
 @headline(
     "A1",
-    "Over a training, geometry moves with quality. The importance of the target's part of the last state rises "
-    "with chrF in each of {runs:.0f} runs (a rank correlation of {target:.2f} in the mean), that of the source's "
-    "part falls ({source:.2f}).",
+    "Over a training, geometry moves with quality. By token, the importance of the target's part of the last state "
+    "rises with chrF in each of {runs:.0f} runs (a rank correlation of {target:.2f} in the mean), that of the "
+    "source's part falls ({source:.2f}).",
     "target_smallest > 0.5 and source_largest < -0.5",
 )
 def over_a_training(evidence: Evidence) -> Numbers:
@@ -112,9 +112,9 @@ def over_a_training(evidence: Evidence) -> Numbers:
 
 @headline(
     "A2",
-    "That is the trend of training: another run's quality does as well. Changes from one checkpoint to the next "
-    "go together by {own:.2f}, with another run's by {other:.2f}; the difference is {excess:.3f} ({lower:.3f} to "
-    "{upper:.3f}).",
+    "That is the trend of training: another run's quality does as well. By sublayer, changes of importance of S from "
+    "one checkpoint to the next go with those of chrF by {own:.2f}, with those of another run's by {other:.2f}; the "
+    "difference is {excess:.3f} ({lower:.3f} to {upper:.3f}).",
     "own > 0.2 and lower < 0 < upper < smallest_effect",
 )
 def no_more_than_others(evidence: Evidence) -> Numbers:
