@@ -26,6 +26,7 @@ ERRORS_OF_THE_THEME = {
 # Rule of axe and selector of what it names: the reason why it is none of the book's content.
 AXE_OF_THE_THEME = {
     ("region", ".logo__title"): "the theme puts the book's name above the page, outside of all landmarks",
+    ("summary-name", ".bd-sidenav"): "the theme folds the sections of a chapter behind an arrow without a name",
     ("aria-allowed-role", ".citation"): "docutils gives references a role that axe allows in lists alone",
     ("aria-required-children", ".citation-list"): "docutils makes a list of what it does not call its items",
     ("aria-deprecated-role", ".citation"): "docutils gives references a role that has since been given up",

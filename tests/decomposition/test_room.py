@@ -19,7 +19,15 @@ def test_it_imports_the_ground_floor_alone():
         "print({name.split('.')[1] for name in sys.modules if name.startswith('addends.')})"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert eval(answer.stdout) == {"decomposition", "errors", "checks", "schemas", "tables"}
+    assert eval(answer.stdout) == {
+        "decomposition",
+        "errors",
+        "checks",
+        "provenance",
+        "schemas",
+        "tables",
+        "validation",
+    }
 
 
 def test_the_package_itself_imports_no_torch():

@@ -56,6 +56,12 @@ def test_the_way_up_is_not_shown_and_a_name_on_the_hub_has_no_digest(drawn, tmp_
     assert [path for path, digest in source_line(drawn, "f", model="../data").files if digest] == ["data"]
 
 
+def test_a_table_of_one_file_is_found_by_its_name(drawn, tmp_path):
+    (tmp_path / "measurements.parquet").write_text("x")
+    ((path, _),) = source_line(drawn, "f", tmp_path / "measurements").files
+    assert path.endswith("measurements.parquet")
+
+
 def test_bad_input(drawn, tmp_path):
     with pytest.raises(DataError, match=r"There is no .*nowhere"):
         source_line(drawn, "f", tmp_path / "nowhere")

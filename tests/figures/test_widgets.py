@@ -104,7 +104,7 @@ def test_colours_are_those_of_the_book(name):
         by, dash, term = role.partition("-")
         assert re.fullmatch("#[0-9A-Fa-f]{6}", colour)
         if dash:
-            assert colour == page.term_colours([term], by)[term]
+            assert colour == style.term_palette([term], by)[term]
 
 
 def test_sentences_beyond_what_a_page_carries_are_left_out_and_that_is_said(monkeypatch):

@@ -54,4 +54,4 @@ def values(content: nbformat.NotebookNode) -> dict:
 def figures(content: nbformat.NotebookNode) -> list:
     """The outputs that are pictures."""
     outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
-    return [output for output in outputs if "image/png" in output.get("data", {})]
+    return [output for output in outputs if "image/svg+xml" in output.get("data", {})]

@@ -63,7 +63,7 @@ def source_line(data: pd.DataFrame, figure: str, *paths: str | os.PathLike, mode
     figure : str
         The figure's name on the page; the CSV file is called so.
     *paths : path
-        The files and folders that the numbers rest on, one at least.
+        The files and folders that the numbers rest on, one at least. A table of one file may be named without its end.
     model : str
         The model that was run on the page, where one was: its folder, or its name on the Hub, which has no digest.
 
@@ -84,6 +84,7 @@ def source_line(data: pd.DataFrame, figure: str, *paths: str | os.PathLike, mode
         )
     if model and os.path.exists(model):
         paths, model = (*paths, model), ""
+    paths = tuple(path if os.path.exists(path) else f"{path}.parquet" for path in paths)
     files = tuple((_shown(path), _digest(os.path.abspath(path))[:12]) for path in paths)
     if model:
         files = (*files, (model, ""))

@@ -23,8 +23,8 @@ from addends.pages.plain import citations_in
 
 BINDER = "https://mybinder.org"
 _NEEDS_TORCH = re.compile(
-    r"addends\.(decomposition|interventions|load|encode|translate|intervene|measure)\b"
-    r"|^(import|from) (torch|transformers)\b",
+    r"^(import|from) (torch|transformers|addends\.decomposition|addends\.interventions)\b"
+    r"|\baddends\.(load|encode|translate|decompose|intervene|measure)\(",
     re.MULTILINE,
 )
 

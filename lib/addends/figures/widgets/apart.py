@@ -43,14 +43,15 @@ def take_apart(shares: pd.DataFrame, tokens: pd.DataFrame, caption: str) -> Widg
 
     Examples
     --------
-    >>> shares.head(2)
-             by     sentence  layer term  position  importance
-    0  sublayer  Il fait bon      0    I         0         1.0
-    1  sublayer  Il fait bon      0    I         1         1.0
-    >>> tokens.head(2)
-          sentence    side  place token
-    0  Il fait bon  source      0    Il
-    1  Il fait bon  source      1  fait
+    The first rows of the two frames::
+
+                 by     sentence  layer term  position  importance
+        0  sublayer  Il fait bon      0    I         0         1.0
+        1  sublayer  Il fait bon      0    I         1         1.0
+
+              sentence    side  place token
+        0  Il fait bon  source      0    Il
+        1  Il fait bon  source      1  fait
     """
     require_columns(shares, ("by", "sentence", "layer", "term", "position", "importance"), _WHERE)
     require_columns(tokens, ("sentence", "side", "place", "token"), _WHERE)
