@@ -98,6 +98,15 @@ def test_a_single_stacks_terms_have_names_too(ax, crossed, by):
     assert named(ax) == expected_names(by, style.SINGLE_STACK_NAMES)
 
 
+def test_a_part_that_has_no_cosine_has_no_line_and_no_name(ax, crossed):
+    crossed.loc[crossed["term"] == "C", "importance"] = np.nan
+    plots.over_layers(crossed, "importance", ax=ax)
+    assert set(named(ax)) == set(style.TERM_NAMES["sublayer"].values()) - {"C: constants"}
+    other = ax.figure.add_subplot()
+    plots.over_steps(crossed[crossed["layer"] == 2], "importance", ax=other, hue="term")
+    assert "C: constants" not in named(other)
+
+
 def test_over_layers_draws_the_mean_of_the_runs_and_each_run(ax, crossed):
     plots.over_layers(crossed, "importance", ax=ax)
     drawn = [tuple(np.round(line.get_ydata(), 9)) for line in ax.lines if len(line.get_xdata()) == 3]

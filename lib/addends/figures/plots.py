@@ -91,7 +91,8 @@ def over_layers(data: pd.DataFrame, indicator: str, ax: plt.Axes | None = None) 
             ax.plot(runs.index, runs, color=colour, linewidth=0.6, alpha=0.4)
         means = rows.groupby("layer")[indicator].mean()
         ax.plot(means.index, means, color=colour, marker=marker, markersize=5, linewidth=2)
-        ends.append((float(means.dropna().iloc[-1]), names[term], colour))
+        if means.notna().any():  # a part that is zero has no cosine, and no line
+            ends.append((float(means.dropna().iloc[-1]), names[term], colour))
     ax.set_xticks(sorted(data["layer"].unique()))
     ax.grid(axis="x", visible=False)
     ax.set(xlabel="layer (0: the first layer's input)", ylabel=_in_two_lines(INDICATOR_LABELS[indicator]))
@@ -136,7 +137,8 @@ def over_steps(data: pd.DataFrame, value: str, ax: plt.Axes | None = None, hue: 
         ax.plot(lines.index, lines, **(thin if crowded else {"color": colour}))
         if crowded:
             ax.plot(lines.index, lines.mean(axis=1), color=colour, linewidth=2)
-        ends.append((float(lines.mean(axis=1).dropna().iloc[-1]), names[level], colour))
+        if lines.notna().any(axis=None):
+            ends.append((float(lines.mean(axis=1).dropna().iloc[-1]), names[level], colour))
     ax.set_xscale("log")
     label = {**INDICATOR_LABELS, **METRIC_LABELS}.get(value, value)
     ax.set(xlabel="training step (log scale)", ylabel=_in_two_lines(label))
