@@ -67,5 +67,9 @@ def test_bad_input(drawn, tmp_path):
         source_line(drawn, "f", tmp_path / "nowhere")
     with pytest.raises(InputError, match="rests on something"):
         source_line(drawn, "f")
-    with pytest.raises(InputError, match="of which a page carries 200,000"):
-        source_line(pd.DataFrame({"x": range(100_000)}), "f", tmp_path)
+
+
+def test_more_than_a_page_carries_is_said_and_not_carried():
+    html = source_line(pd.DataFrame({"x": range(100_000)}), "f", model="a name")._repr_html_()
+    assert "in 100,000 rows: too many" in html
+    assert "href" not in html

@@ -29,23 +29,27 @@ class SourceLine:
     files : tuple of (str, str)
         Each path as it is to be read, and the first 12 digits of its SHA-256 digest. The digest of a folder is that
         of the lines "digest path" of its files, by path. What is no file has none.
+    rows : int
+        How many rows were drawn.
     csv : str
-        The numbers.
+        The numbers; empty where they are more than a page should carry, which the line then says.
 
     Examples
     --------
-    >>> SourceLine("figure-shares", (("data/runs", "0123456789ab"),), "term,share\\nS,0.8\\n")._repr_html_()
+    >>> SourceLine("figure-shares", (("data/runs", "0123456789ab"),), 1, "term,share\\nS,0.8\\n")._repr_html_()
     '<p class="source-line">Drawn from data/runs (sha256 0123456789ab), in 1 row: <a download="figure-shares.csv"...
     """
 
     figure: str
     files: tuple[tuple[str, str], ...]
+    rows: int
     csv: str
 
     def _repr_html_(self) -> str:
-        count = self.csv.count("\n") - 1
-        rows = f"{count:,} row{'s' if count != 1 else ''}"
+        rows = f"{self.rows:,} row{'s' if self.rows != 1 else ''}"
         files = ", ".join(escape(path) + (f" (sha256 {digest})" if digest else "") for path, digest in self.files)
+        if not self.csv:
+            return f'<p class="source-line">Drawn from {files}, in {rows}: too many for this page to carry.</p>'
         content = base64.b64encode(self.csv.encode()).decode()
         return (
             f'<p class="source-line">Drawn from {files}, in {rows}: <a download="{self.figure}.csv" '
@@ -72,23 +76,18 @@ def source_line(data: pd.DataFrame, figure: str, *paths: str | os.PathLike, mode
     DataError
         If a path does not exist.
     InputError
-        If nothing is named, or the numbers are more than a page should carry.
+        If nothing is named.
     """
     if not paths and not model:
         raise InputError(f"source_line: {figure} rests on something. Name its files, or the model that was run.")
     csv = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    if len(csv) > _LARGEST:
-        raise InputError(
-            f"source_line: the numbers of {figure} are {len(csv):,} bytes, of which a page carries {_LARGEST:,}. Give "
-            "the rows and columns that are drawn, and not those they are summarised from."
-        )
     if model and os.path.exists(model):
         paths, model = (*paths, model), ""
     paths = tuple(path if os.path.exists(path) else f"{path}.parquet" for path in paths)
     files = tuple((_shown(path), _digest(os.path.abspath(path))[:12]) for path in paths)
     if model:
         files = (*files, (model, ""))
-    return SourceLine(figure, files, csv)
+    return SourceLine(figure, files, len(data), csv if len(csv) <= _LARGEST else "")
 
 
 def _shown(path: str | os.PathLike) -> str:
