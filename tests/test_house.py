@@ -304,3 +304,9 @@ def test_ci_runs_lint_the_book_and_then_the_tests():
         < lines.index("make book")
         < lines.index("make test")
     )
+
+
+def test_the_version_is_one():
+    version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert f"version = {{{version}}}" in (ROOT / "book" / "cite.md").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

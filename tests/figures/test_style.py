@@ -58,3 +58,10 @@ def test_white_turns_black_and_a_hue_stays():
     red, green, blue = turned_round("#8b0000")
     assert red > green
     assert red > blue
+
+
+def test_the_methods_share_no_name_and_no_colour():
+    of_sublayer, of_token = (set(style.TERM_NAMES[by].values()) for by in ("sublayer", "token"))
+    assert of_token == {"source", "target", "constant"}
+    assert not of_sublayer & of_token
+    assert not set(style.TERM_COLOURS["sublayer"].values()) & set(style.TERM_COLOURS["token"].values())

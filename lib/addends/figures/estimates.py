@@ -70,8 +70,8 @@ def own_and_other(data: pd.DataFrame, label: str, ax: plt.Axes | None = None, y:
     drawn = data.sort_values("own", ascending=False, ignore_index=True)
     colours = {"its own quality": SERIES_COLOURS[0], "another run's": SERIES_COLOURS[1]}
     ax.hlines(drawn.index, drawn["own"], drawn["other"], color=GREY, linewidth=2, zorder=1)
-    for column, (name, colour), marker in zip(("own", "other"), colours.items(), "os", strict=True):
-        ax.plot(drawn[column], drawn.index, marker, color=colour, markersize=6 if marker == "o" else 4, label=name)
+    for column, colour, marker in zip(("own", "other"), colours.values(), "os", strict=True):
+        ax.plot(drawn[column], drawn.index, marker, color=colour, markersize=6 if marker == "o" else 4)
     _rows(ax, list(drawn[y]), "")
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel(label)
